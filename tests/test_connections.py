@@ -1,0 +1,294 @@
+"""How long a connection may take, how many there may be, and what happens when the system has no more to give."""
+
+import contextlib
+import os
+import re
+import resource
+import select
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import WRONG, Service, Start, right
+from wire import HEALTH, Wire, login, post
+
+SOON = 20.0  # seconds within which a cut that is due after 1 must have come, on however slow a machine
+
+
+def until_cut(wire: Wire, drip: bytes = b"") -> float:
+    """Wait for the end, sending `drip` all the time; the seconds that it took. Fails if an answer comes."""
+    began = time.monotonic()
+    while not select.select([wire.socket], [], [], 0.05)[0]:
+        assert time.monotonic() < began + SOON, "not cut"
+        with contextlib.suppress(OSError):
+            wire.send(drip)
+    assert wire.closed()
+    return time.monotonic() - began
+
+
+def until_broken(wire: Wire, data: bytes, pause: float = 0) -> None:
+    """Send `data` over and over, reading nothing, until the connection breaks."""
+    began = time.monotonic()
+    while time.monotonic() < began + SOON:
+        try:
+            wire.send(data)
+        except (BrokenPipeError, ConnectionResetError):
+            return
+        time.sleep(pause)
+    pytest.fail("not cut")
+
+
+def comes_in(service: Service) -> None:
+    """A new connection is served, if not at once, as a connection may count for a moment after its last answer."""
+    began = time.monotonic()
+    while service.request("GET", "/health").status != 200:
+        assert time.monotonic() < began + SOON
+
+
+# --- Time
+
+
+@pytest.fixture
+def hasty(start: Start) -> Service:
+    return start(REQUEST_TIMEOUT=1)
+
+
+@pytest.mark.parametrize(
+    ("sent", "drip"),
+    [
+        (b"", b""),
+        (b"GET /health HTTP/1.1\r\nHost: nas\r\nX: ", b""),
+        (b"GET /health HTTP/1.1\r\nHost: nas\r\nX: ", b"y"),
+        (b"", b"GET "),
+        (login("des", right("des"))[:-1], b""),
+        (post(b" " * 4096)[:-4096], b" "),
+    ],
+    ids=["idle", "half a head", "a dripping head", "a dripping request line", "half a body", "a dripping body"],
+)
+def test_a_request_that_does_not_arrive_whole_in_time_is_closed_without_an_answer(
+    hasty: Service, sent: bytes, drip: bytes
+) -> None:
+    with Wire(hasty) as wire:
+        began = time.monotonic()
+        wire.send(sent)
+        until_cut(wire, drip)
+        assert time.monotonic() - began > 0.9
+    assert hasty.request("GET", "/health").status == 200
+    assert not any("verdict" in line for line in hasty.log_lines())
+
+
+@pytest.mark.parametrize("drip", [b"", b"G"], ids=["idle", "dripping the next request"])
+def test_a_connection_that_is_kept_alive_has_the_same_time(hasty: Service, drip: bytes) -> None:
+    with Wire(hasty) as wire:
+        wire.send(HEALTH).answer()
+        assert until_cut(wire, drip) > 0.9
+
+
+def test_every_request_on_a_connection_has_its_own_time(start: Start) -> None:
+    with Wire(start(REQUEST_TIMEOUT=2)) as wire:
+        began = time.monotonic()
+        while time.monotonic() < began + 3:
+            assert wire.send(HEALTH).answer().status == 200
+            select.select([wire.socket], [], [], 0.2)
+
+
+def test_what_follows_an_error_is_not_read_for_ever(hasty: Service) -> None:
+    with Wire(hasty) as wire:
+        assert wire.send(post(b"")[:-5] + b"9999999\r\n\r\n").last().status == 413
+        until_broken(wire, b"x", pause=0.02)
+
+
+def test_an_answer_that_is_not_taken_costs_its_connection(start: Start) -> None:
+    service = start(REQUEST_TIMEOUT=1, MAX_CONNECTIONS=1, LOG_LEVEL="WARNING")
+    with Wire(service) as wire:
+        until_broken(wire, HEALTH * 1000)
+        comes_in(service)
+
+
+def test_a_request_that_takes_longer_than_the_time_to_arrive_is_answered(start: Start) -> None:
+    service = start(REQUEST_TIMEOUT=0.5, FAIL_DELAY=1.5)
+    with Wire(service) as wire:
+        assert wire.send(login("des", WRONG)).answer().json["valid"] is False
+
+
+# --- Number
+
+
+def kept(service: Service, stack: contextlib.ExitStack, number: int) -> list[Wire]:
+    """Connections that are kept alive."""
+    wires = [stack.enter_context(Wire(service)) for _ in range(number)]
+    for wire in wires:
+        wire.send(HEALTH).answer()
+    return wires
+
+
+def held(service: Service, stack: contextlib.ExitStack, number: int) -> list[Wire]:
+    """Connections that wait for a refusal, which is held back."""
+    wires = [stack.enter_context(Wire(service)) for _ in range(number)]
+    for n, wire in enumerate(wires):
+        wire.send(login(f"nobody{n}", WRONG))
+    for n in range(number):
+        service.wait_for_log(f"event=verdict user=nobody{n} ")
+    return wires
+
+
+def test_the_one_that_has_waited_longest_is_closed_to_make_room(start: Start) -> None:
+    service = start(MAX_CONNECTIONS=4)
+    with contextlib.ExitStack() as stack:
+        first, second, third, fourth = (stack.enter_context(Wire(service)) for _ in range(4))
+        first.send(HEALTH).answer()  # now the second has waited longest
+        third.send(b"GET /he")  # what is not complete is waited for as well
+        newest = stack.enter_context(Wire(service)).send(HEALTH)
+        assert newest.answer().status == 200
+        assert second.closed()
+        another = stack.enter_context(Wire(service)).send(HEALTH)
+        assert another.answer().status == 200
+        assert third.closed()
+        for wire in (fourth, first, newest, another):
+            assert wire.send(HEALTH).answer().status == 200
+
+
+def test_a_login_succeeds_while_idle_and_dripping_connections_take_all_room(start: Start) -> None:
+    service = start(MAX_CONNECTIONS=10, REQUEST_TIMEOUT=60)
+    with contextlib.ExitStack() as stack:
+        wires = kept(service, stack, 3) + [stack.enter_context(Wire(service)) for _ in range(7)]
+        for n, wire in enumerate(wires):
+            wire.send(b"" if n % 2 else login("des", right("des"))[: 20 * n])
+        for _ in range(5):
+            assert service.validate("des", right("des")).json["valid"] is True
+            wires.append(stack.enter_context(Wire(service)).send(b"G"))
+
+
+def test_when_all_are_busy_the_new_one_gets_503_and_is_closed(start: Start) -> None:
+    service = start(MAX_CONNECTIONS=3, FAIL_DELAY=3)
+    with contextlib.ExitStack() as stack:
+        wires = held(service, stack, 3)
+        for sent in (b"", HEALTH, login("des", right("des"))):
+            response = stack.enter_context(Wire(service)).send(sent).last()
+            assert response.status == 503
+            assert int(response.headers["Retry-After"]) > 0
+            assert isinstance(response.json["error"], str)
+        for wire in wires:
+            assert wire.answer().json == {"valid": False, "error": "Invalid credentials"}
+    comes_in(service)
+
+
+def test_a_held_refusal_is_not_closed_to_make_room(start: Start) -> None:
+    service = start(MAX_CONNECTIONS=2, FAIL_DELAY=3)
+    with contextlib.ExitStack() as stack:
+        (refused,) = held(service, stack, 1)
+        (idle,) = kept(service, stack, 1)
+        comes_in(service)
+        assert idle.closed()
+        assert not select.select([refused.socket], [], [], 0)[0]
+        assert refused.answer().json["valid"] is False
+
+
+# --- What the system has no more of
+
+
+@contextlib.contextmanager
+def descriptors(service: Service, limit: int | None = None) -> Iterator[None]:
+    """The running process has no descriptor left: `limit` is the first that it cannot have, else the first unused."""
+    pid = service.process.pid
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    used = {int(path.name) for path in Path(f"/proc/{pid}/fd").iterdir()}
+    lowest_free = min(set(range(len(used) + 1)) - used)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit or lowest_free, before[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+
+
+def test_without_a_descriptor_only_the_new_connection_is_lost(service: Service) -> None:
+    with Wire(service) as old:
+        old.send(HEALTH).answer()
+        with descriptors(service):
+            for _ in range(5):
+                with Wire(service) as wire:
+                    assert wire.closed()
+                assert old.send(HEALTH).answer().status == 200
+                answer = old.send(login("des", right("des"))).answer()  # no verdict can come of it, or the right one
+                assert (answer.status, answer.json["valid"]) in ((503, False), (200, True))
+        assert old.send(login("des", right("des"))).answer().json["valid"] is True
+    assert service.request("GET", "/ready").status == 200
+
+
+def test_when_there_are_descriptors_again_all_is_as_before(service: Service) -> None:
+    with Wire(service) as old:
+        old.send(HEALTH).answer()
+        with descriptors(service, limit=3), Wire(service) as new:  # not even one that is closed can be had again
+            new.send(HEALTH)
+            assert old.send(HEALTH).answer().status == 200
+        with contextlib.ExitStack() as stack:
+            wires = kept(service, stack, 5)
+            with descriptors(service), Wire(service) as wire:
+                assert wire.closed()
+            for wire in (old, *wires):
+                assert wire.send(login("des", right("des"))).answer().json["valid"] is True
+
+
+@contextlib.contextmanager
+def no_threads(service: Service) -> Iterator[None]:
+    """The running process can start none: a cgroup of its own allows as many as it has."""
+    pids = next(
+        (p for p in map(Path, ("/sys/fs/cgroup/pids", "/sys/fs/cgroup")) if (p / "cgroup.procs").exists()), None
+    )
+    group = (pids or Path("/nowhere")) / f"ugos-auth-proxy-test-{os.getpid()}"
+    try:
+        group.mkdir()
+    except OSError as error:
+        pytest.skip(f"needs a cgroup to bound the number of threads: {error}")
+    pid = str(service.process.pid)
+    before = next(
+        line for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines() if re.search(":pids:|^0::", line)
+    )
+    try:
+        if not (group / "pids.max").exists():
+            pytest.skip("needs a cgroup with the pids controller")
+        (group / "cgroup.procs").write_text(pid)
+        (group / "pids.max").write_text(str(len(list(Path(f"/proc/{pid}/task").iterdir()))))
+        yield
+        (group / "pids.max").write_text("max")
+    finally:
+        assert pids
+        (pids / before.rpartition(":")[2].lstrip("/") / "cgroup.procs").write_text(pid)
+        group.rmdir()
+
+
+def test_without_a_thread_only_the_new_connection_is_lost(start: Start) -> None:
+    service = start()
+    with Wire(service) as old:
+        assert old.send(login("des", right("des"))).answer().json["valid"] is True
+        with no_threads(service):
+            for _ in range(5):
+                with Wire(service) as wire:
+                    assert wire.closed()
+                assert old.send(login("des", right("des"))).answer().json["valid"] is True
+            service.wait_for_log("level=ERROR.*thread")
+    assert service.request("GET", "/ready").status == 200
+
+
+def sockets(service: Service) -> int:
+    """How many the process has open."""
+    number = 0
+    for path in Path(f"/proc/{service.process.pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed in between
+            number += os.readlink(path).startswith("socket:")
+    return number
+
+
+def test_clients_that_reset_leave_nothing_behind(service: Service) -> None:
+    for sent in (b"", HEALTH[:9], HEALTH, login("des", WRONG), post(b"")[:-5] + b"9999\r\n\r\n") * 10:
+        with Wire(service) as wire:
+            wire.send(sent)
+            wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    assert service.request("GET", "/health").status == 200
+    began = time.monotonic()
+    while sockets(service) > 1:  # that on which it listens
+        assert time.monotonic() < began + SOON
+        time.sleep(0.02)

@@ -1,0 +1,220 @@
+"""The turns at PAM: how many calls run at once, who is next, who waits how long, and what a hung call costs."""
+
+import os
+import select
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from conftest import BOUND, CPUS, PLAIN, WRONG, Etc, Response, Start, right
+
+import main
+
+
+class Blocker:
+    """A stack that blocks every login of a name that begins with `hang`, in PAM, until it is let go.
+
+    `accounts` of them are made, with the password `right(name)`.
+    """
+
+    def __init__(self, etc: Etc, accounts: int) -> None:
+        self.names = [f"hang{number}" for number in range(accounts)]
+        for name in self.names:
+            etc.add_user(name, right(name))
+        for fifo in ("calls", "gate"):
+            os.mkfifo(etc.path / fifo)
+        etc.script("block", "case $PAM_USER in hang*) echo $PAM_USER >/etc/calls; read line </etc/gate;; esac\n")
+        etc.pam("ugos-auth-proxy", "auth required pam_exec.so quiet /etc/block\n" + PLAIN)
+        self.calls = os.open(etc.path / "calls", os.O_RDWR)
+        self.gate = os.open(etc.path / "gate", os.O_RDWR)
+        self.threads = ThreadPoolExecutor(64)
+        self.begun = b""
+
+    def next_call(self, timeout: float = BOUND) -> str:
+        """The name of the next login that PAM has begun with; waits for it, "" when none comes."""
+        while b"\n" not in self.begun:
+            if not select.select([self.calls], [], [], timeout)[0]:
+                return ""
+            self.begun += os.read(self.calls, 4096)
+        name, _, self.begun = self.begun.partition(b"\n")
+        return name.decode()
+
+    def release(self, number: int = 1) -> None:
+        os.write(self.gate, b"\n" * number)
+
+    def close(self) -> None:
+        self.release(100)
+        self.threads.shutdown()
+        os.close(self.calls)
+        os.close(self.gate)
+
+
+@pytest.fixture
+def blocker(etc: Etc) -> Iterator[Blocker]:
+    blocker = Blocker(etc, 12)
+    yield blocker
+    blocker.close()
+
+
+def login(blocker: Blocker, service: Any, name: str, password: str = "") -> Future[Response]:
+    return blocker.threads.submit(service.validate, name, password or right(name))
+
+
+def fill(blocker: Blocker, service: Any) -> list[Future[Response]]:
+    """Take all turns; they are kept until `release`."""
+    logins = [login(blocker, service, name) for name in blocker.names[: len(CPUS)]]
+    assert sorted(blocker.next_call() for _ in logins) == blocker.names[: len(CPUS)]
+    return logins
+
+
+def test_as_many_calls_run_at_once_as_there_are_processors(start: Start, blocker: Blocker) -> None:
+    service = start()
+    logins = [login(blocker, service, name) for name in blocker.names]
+    for _ in CPUS:
+        assert blocker.next_call()
+    for _ in blocker.names[len(CPUS) :]:
+        assert blocker.next_call(0.02) == "", "a call is begun although none has ended"
+        blocker.release()
+        assert blocker.next_call()
+    blocker.release(len(CPUS))
+    assert [answer.result().json for answer in logins] == [{"valid": True, "username": n} for n in blocker.names]
+
+
+def test_a_login_that_waits_4_seconds_for_its_turn_is_503(start: Start, blocker: Blocker) -> None:
+    service = start()
+    kept = fill(blocker, service)
+    began = time.monotonic()
+    # a name that is not served, and a question of /ready, take their turns in the same queue
+    waiting = [login(blocker, service, "des"), login(blocker, service, "no.such.user", WRONG)]
+    asked = blocker.threads.submit(service.request, "GET", "/ready")
+    for answer in (future.result() for future in waiting):
+        assert (answer.status, answer.json["valid"]) == (503, False)
+        assert int(answer.headers["Retry-After"]) > 0
+    assert 4 <= time.monotonic() - began < 9
+    assert asked.result().status == 503
+    assert service.request("GET", "/health").status == 200
+    assert service.request("GET", "/user-info?username=des").status == 200
+    service.wait_for_log("event=verdict user=des .* result=error reason=")
+    blocker.release(len(kept))
+    assert all(future.result().json["valid"] for future in kept)
+    assert service.validate("des", right("des")).json["valid"] is True
+    assert service.request("GET", "/ready").status == 200
+
+
+def test_a_login_at_its_usual_place_does_not_wait_for_a_flood_of_others(start: Start, blocker: Blocker) -> None:
+    service = start()
+    assert service.validate("des", right("des")).json["valid"] is True
+    kept = fill(blocker, service)
+    strangers = [login(blocker, service, name, WRONG) for name in blocker.names[len(CPUS) :]]
+    for _ in range(50):  # so that they have come before it
+        assert service.request("GET", "/health").status == 200
+    usual = login(blocker, service, "des")
+    blocker.release()  # the next turn may be a stranger's, and the one after that is not
+    if blocker.next_call(1):
+        blocker.release()
+    answer = usual.result()
+    assert answer.json == {"valid": True, "username": "des"}
+    assert sum(future.done() for future in strangers) <= 2
+    blocker.release(100)
+    assert [future.result().status for future in kept] == [200] * len(kept)
+
+
+def test_two_hung_calls_are_503_after_10_seconds_and_cost_only_themselves(start: Start, blocker: Blocker) -> None:
+    service = start()
+    began = time.monotonic()
+    hung = [future.result() for future in fill(blocker, service)]
+    assert 10 <= time.monotonic() - began < 20
+    for answer in hung:
+        assert (answer.status, answer.json["valid"]) == (503, False)
+        assert int(answer.headers["Retry-After"]) > 0
+    for _ in range(5):
+        assert service.validate("des", right("des")).json["valid"] is True
+    assert service.request("GET", "/ready").status == 200
+    service.wait_for_log(f"event=verdict user={blocker.names[0]} .* result=error")
+    began = time.monotonic()
+    assert service.stop() == 0, "stopping does not wait for them"
+    assert time.monotonic() - began < 8
+
+
+def test_with_eight_hung_calls_none_is_begun_and_ready_says_so(start: Start, blocker: Blocker) -> None:
+    service = start()
+    names, hung = blocker.names, 0
+    while hung < 8:
+        assert service.validate("des", right("des")).json["valid"] is True
+        logins = [login(blocker, service, name) for name in names[hung : min(8, hung + len(CPUS))]]
+        assert all(blocker.next_call() for _ in logins)
+        assert [future.result().status for future in logins] == [503] * len(logins)
+        hung += len(logins)
+    began = time.monotonic()
+    for name in ("des", "no.such.user", names[8]):
+        answer = service.validate(name, right("des"))
+        assert (answer.status, answer.json["valid"]) == (503, False)
+    assert blocker.next_call(0.1) == ""
+    answer = service.request("GET", "/ready")
+    assert answer.status == 503
+    assert "hang" in answer.json["error"]
+    assert time.monotonic() - began < 4, "nobody waits for a turn that cannot come"
+    blocker.release(8)  # and when they come back after all, all is well
+    deadline = time.monotonic() + BOUND
+    while service.request("GET", "/ready").status == 503 and time.monotonic() < deadline:
+        pass
+    assert service.validate("des", right("des")).json["valid"] is True
+    logins = [login(blocker, service, name) for name in names]
+    for _ in names:
+        assert blocker.next_call()
+        blocker.release()
+    assert all(future.result().json["valid"] for future in logins)
+
+
+# --- the gate by itself ------------------------------------------------------------------------
+
+
+class Step(main.Call):
+    """A call that notes when it runs, and ends when `go` is set."""
+
+    def __init__(self, name: str, order: list[str], go: threading.Event, preferred: bool = False) -> None:
+        super().__init__()
+        self.name, self.order, self.go, self.preferred = name, order, go, preferred
+
+    def run(self) -> main.Verdict:
+        self.order.append(self.name)
+        assert self.go.wait(BOUND)
+        return main.Verdict("", "")
+
+
+def queued(gate: main.Gate) -> int:
+    return sum(map(len, gate.lanes))
+
+
+def test_waiting_calls_are_served_in_order_of_arrival_and_two_lanes_take_turns() -> None:
+    gate, order, go = main.Gate(1), list[str](), threading.Event()
+    names = ["first", "s1", "s2", "s3", "s4", "u1", "u2", "s5", "u3"]
+    threads = []
+    for number, name in enumerate(names):
+        call = Step(name, order, go, preferred=name.startswith("u"))
+        threads.append(threading.Thread(target=gate.ask, args=(call,)))
+        threads[-1].start()
+        while not order or queued(gate) < number:
+            time.sleep(0.001)
+    go.set()
+    for thread in threads:
+        thread.join(BOUND)
+    assert [name for name in order if name.startswith("s")] == ["s1", "s2", "s3", "s4", "s5"]
+    assert [name for name in order if name.startswith("u")] == ["u1", "u2", "u3"]
+    places = [place for place, name in enumerate(order) if name.startswith("u")]
+    assert places in ([1, 3, 5], [2, 4, 6])
+
+
+def test_a_call_that_raises_gives_back_its_turn() -> None:
+    gate, order, go = main.Gate(1), list[str](), threading.Event()
+    go.set()
+    for _ in range(3):
+        broken = Step("broken", order, go)
+        broken.run = lambda: (_ for _ in ()).throw(ZeroDivisionError)  # type: ignore[method-assign]
+        with pytest.raises(ZeroDivisionError):
+            gate.ask(broken)
+    gate.ask(Step("right", order, go))
+    assert order == ["right"]
