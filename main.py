@@ -11,6 +11,7 @@ Nothing is stored or cached. Whatever cannot be answered truly is an error, neve
 import _thread
 import collections
 import ctypes
+import errno
 import functools
 import grp
 import hmac
@@ -66,7 +67,7 @@ def unavailable(text: str, reason: str = "") -> Error:
 
 LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40}
 BARE = re.compile(r"[!#-\[\]-~]+")  # visible ASCII without the quote and the backslash
-log_level = LEVELS["INFO"]
+log_level, log_lost = LEVELS["INFO"], 0
 
 
 def quoted(value: object) -> str:
@@ -89,16 +90,22 @@ def timestamps(second: int) -> tuple[str, str]:
 
 
 def log(level: str, event: str, **values: object) -> None:
-    """Write one `key=value` line to stderr; a log that cannot be written stops no login."""
+    """Write one `key=value` line to stderr. One that cannot be written is dropped, and the next says how many were."""
+    global log_lost
     if LEVELS[level] < log_level:
         return
     line = f"time={timestamps(int(time.time()))[0]} level={level} event={event}" + "".join(
         f" {key}={quoted(v)}" for key, v in values.items()
     )
+    if log_lost:
+        line += f" lost={log_lost}"
     try:
+        if not select.select((), (2,), (), 0 if log_lost else 0.1)[1]:  # a pipe that nobody empties
+            raise BlockingIOError
         os.write(2, line.encode("utf-8", "backslashreplace") + b"\n")
+        log_lost = 0
     except OSError:
-        pass
+        log_lost += 1
 
 
 def log_bug(error: BaseException) -> None:
@@ -475,12 +482,11 @@ class Gate:
 
     def wake(self) -> None:
         """See to it that someone serves the lanes. The lock is held."""
-        if not any(self.lanes) or len(self.running) >= self.limit:
-            return
-        if self.idle:
-            self.idle.pop().release()
-        else:
-            spawn(self.work)  # if it fails, the next call or the next sweep tries again
+        for _ in range(min(self.limit - len(self.running), sum(map(len, self.lanes)))):
+            if self.idle:
+                self.idle.pop().release()
+            else:
+                spawn(self.work)  # if it fails, the next call or the next sweep tries again
 
     def work(self) -> None:
         """One of the threads that run the calls which had to wait."""
@@ -523,6 +529,10 @@ class Gate:
 # --- Accounts ----------------------------------------------------------------------------------
 
 PASSWD, SHADOW, GROUP = ACCOUNT_FILES = "/etc/passwd", "/etc/shadow", "/etc/group"
+IGNORED, MAX_ID = (
+    (b"", b"+", b"-", b"#"),
+    2**32 - 1,
+)  # rows that NSS does not read: how they begin, or whose id is above
 # what HTML takes for an e-mail address (WHATWG, 4.10.5.1.5)
 EMAIL = re.compile(r"[a-zA-Z0-9.!#$%&'*+/=?^_`{|}~-]+@[a-zA-Z0-9-]+(\.[a-zA-Z0-9-]+)*")
 
@@ -560,7 +570,7 @@ class Mounts:
 
     def __init__(self) -> None:
         self.table = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
-        self.points = self.read()
+        self.lock, self.changed, self.points = _thread.allocate_lock(), False, self.read()
 
     def read(self) -> dict[str, bool]:
         """The account files that are mount points, each with whether it is stale."""
@@ -575,8 +585,11 @@ class Mounts:
     def check(self) -> None:
         """Raise Error while one is stale."""
         try:
-            if self.points or select.select((), (), (self.table,), 0)[2]:
-                self.points = self.read()
+            with self.lock:
+                self.changed = self.changed or bool(select.select((), (), (self.table,), 0)[2])  # says it only once
+                if self.changed or self.points:
+                    self.points = self.read()
+                    self.changed = False
         except OSError as error:
             raise unavailable(f"/proc/self/mountinfo cannot be read: {error.strerror}") from None
         for path, stale in self.points.items():
@@ -597,7 +610,8 @@ def lookup(username: str) -> pwd.struct_passwd | None:
         try:
             return pwd.getpwnam(os.fsdecode(name))
         except KeyError:
-            if not re.search(rb"(?m)^%b:[^:\n]*:[0-9]+:[0-9]+:" % re.escape(name), read_file(PASSWD)):
+            row = re.search(rb"(?m)^%b:[^:\n]*:([0-9]+):([0-9]+):" % re.escape(name), read_file(PASSWD))
+            if not row or name[:1] in IGNORED or max(int(row[1]), int(row[2])) > MAX_ID:
                 return None
     raise unavailable(f"{PASSWD} has accounts that NSS does not find; see that descriptors are left")
 
@@ -618,7 +632,7 @@ def group_names(entry: pwd.struct_passwd) -> list[str]:
         name, expected, named = os.fsencode(entry.pw_name), set(), set()
         for line in read_file(GROUP).split(b"\n"):
             fields = line.split(b":")
-            if len(fields) == 4 and fields[2].isdigit() and fields[0][:1] not in b"+-#":
+            if len(fields) == 4 and fields[0][:1] not in IGNORED and fields[2].isdigit() and int(fields[2]) <= MAX_ID:
                 named.add(int(fields[2]))
                 if name in fields[3].split(b","):
                     expected.add(int(fields[2]))
@@ -846,21 +860,22 @@ class Head:
             if name == "content-length" and not LENGTH.fullmatch(value):
                 raise Error(400, "Bad request: Content-Length is not 1 to 10 digits")
             self.headers[name] = value
-        if data.startswith(b"\r\n", self.size):
+        whole = data.startswith(b"\r\n", self.size)
+        if (self.size + 2 if whole else len(data)) > MAX_HEAD:
+            raise Error(431, f"Request head is too large: at most {MAX_HEAD} bytes")
+        if whole:
             self.size += 2
             self.finish()
-        elif len(data) <= MAX_HEAD:
-            line = self.line(data)
-            token, colon, _ = line.partition(b":")
-            if line[:1] in (b" ", b"\t"):
-                raise Error(400, "Bad request: a folded header line")
-            if colon or line[-1:] == b"\n":
-                if not TOKEN.fullmatch(token):
-                    raise Error(400, "Bad request: a header line is not NAME: VALUE")
-                self.name(token)
-        if self.size > MAX_HEAD or (not self.whole and len(data) > MAX_HEAD):
-            raise Error(431, f"Request head is too large: at most {MAX_HEAD} bytes")
-        return self.whole
+            return True
+        line = self.line(data)
+        token, colon, _ = line.partition(b":")
+        if line[:1] in (b" ", b"\t"):
+            raise Error(400, "Bad request: a folded header line")
+        if colon or line[-1:] == b"\n":
+            if not TOKEN.fullmatch(token):
+                raise Error(400, "Bad request: a header line is not NAME: VALUE")
+            self.name(token)
+        return False
 
     def name(self, token: bytes) -> str:
         name = token.decode("ascii").lower()
@@ -972,16 +987,23 @@ class Connection:
 
     def __init__(self, connected: socket.socket, peer: str, deadline: float) -> None:
         self.socket, self.client, self.deadline = connected, read_client(peer.partition("%")[0]), deadline
-        self.answering = False
+        self.answering = self.refused = False
 
-    def close(self) -> None:
+    def drain(self) -> None:
+        """End our direction, then read and drop what still comes, until the peer ends his or the connection is cut.
+
+        Closing on unread bytes resets the connection, and the answer may be lost (RFC 9112, 9.6).
+        """
         if isinstance(self.socket, ssl.SSLSocket):
+            self.socket.setblocking(False)
             try:
-                self.socket.setblocking(False)
-                self.socket.unwrap()  # says close_notify (RFC 8446, 6.1), without waiting for the peer's
+                self.socket.unwrap()  # says close_notify (RFC 8446, 6.1); the peer's is not waited for
             except (OSError, ValueError):
                 pass
-        self.socket.close()
+            self.socket.setblocking(True)
+        socket.socket.shutdown(self.socket, socket.SHUT_WR)
+        while socket.socket.recv(self.socket, 16_384):
+            pass
 
     def cut(self) -> None:
         """End both directions; a thread that waits on it wakes. Raw, because in TLS only its thread may speak."""
@@ -1025,9 +1047,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.data = b""  # what has come and is not used yet
         connected = self.request.socket
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.abandoned = _thread.allocate_lock()  # released when `abandon` is done with the connection
+        self.abandoned.acquire()
         if tls := self.server.tls:
-            self.request.socket = tls.wrap_socket(connected, server_side=True, do_handshake_on_connect=False)
-            self.request.socket.do_handshake()
+            wrapped = tls.wrap_socket(connected, server_side=True, do_handshake_on_connect=False)
+            self.request.socket = wrapped
+            if self.request not in self.server.waiting:  # cut before there was a socket that could be
+                raise ConnectionAbortedError
+            wrapped.do_handshake()
 
     def handle(self) -> None:
         while self.one_request():
@@ -1088,7 +1115,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
             while len(self.data) < head.size + head.length:
                 self.receive()
         self.runs()
-        return route.answer(self)
+        try:
+            return route.answer(self)
+        except ConnectionAbortedError:
+            raise
+        except OSError as error:  # not the peer's: nothing has been sent yet
+            log_bug(error)
+            raise unavailable(f"The system fails: {error.strerror}") from None
 
     def authorize(self, token: bytes) -> None:
         """Raise Error without the token; with it, believe who the client is said to be."""
@@ -1121,10 +1154,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if keep:
             self.data = self.data[int(rest) :]
             return True
-        # what still comes is read and dropped: closing on unread bytes resets, and may lose the answer (RFC 9112, 9.6)
-        socket.socket.shutdown(self.request.socket, socket.SHUT_WR)
-        while self.request.socket.recv(16_384):
-            pass
+        self.request.drain()
         return False
 
     def hold(self) -> None:
@@ -1144,6 +1174,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 username = decoded(entry.pw_name)
             login = Login(username, password, self.client, entry, server)
             verdict = server.gate.ask(login, functools.partial(self.abandon, username))
+        except ConnectionAbortedError:  # the call hung, and `abandon` answers; only then may the connection be closed
+            self.abandoned.acquire(timeout=3 * server.settings.request_timeout)
+            raise
         except Error as error:
             self.log_verdict(username, "throttled" if error.status == 429 else "error", error.reason)
             if error.status == 429:
@@ -1164,6 +1197,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         except OSError:
             pass
         self.request.cut()
+        self.abandoned.release()
 
     def log_verdict(self, username: str, result: str, reason: str) -> None:
         where = {"user": username, "client": self.client.address}
@@ -1223,6 +1257,7 @@ class Server(http.server.ThreadingHTTPServer):
     allow_reuse_port = False  # or another process of this user could share the port, and the passwords
     request_queue_size = 256
     SWEEP = 0.25  # seconds between two looks at the deadlines
+    MAX_LEAVING = 64  # connections that no longer count, but whose answer is still on its way
 
     def __init__(self, settings: Settings) -> None:
         self.settings, self.tls = settings, settings.tls()
@@ -1234,9 +1269,9 @@ class Server(http.server.ThreadingHTTPServer):
         self.drained = threading.Condition(self.lock)
         self.waiting: dict[Connection, None] = {}
         self.busy: set[Connection] = set()
-        self.refused: dict[Connection, None] = {}
+        self.leaving: dict[Connection, None] = {}
         self.stopping, self.next_sweep = False, 0.0
-        self.spare: IO[bytes] | None = None  # a descriptor, to give up when none is left
+        self.spare: IO[bytes] | None = open("/dev/null", "rb")  # a descriptor, to give up when none is left
         try:
             self.address_family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
         except (OSError, UnicodeError):
@@ -1245,16 +1280,22 @@ class Server(http.server.ThreadingHTTPServer):
 
     def server_bind(self) -> None:
         socketserver.TCPServer.server_bind(self)  # HTTPServer's own asks DNS for its name
+        self.socket.setblocking(False)  # a peer may be gone before it is accepted
 
     def get_request(self) -> tuple[Connection, Any]:  # type: ignore[override]
-        self.spare = self.spare or open("/dev/null", "rb")
+        try:
+            self.spare = self.spare or open("/dev/null", "rb")
+        except OSError:
+            time.sleep(0.05)  # not even one descriptor is left: try again, but not all the time
+            raise
         try:
             connected, peer = self.socket.accept()
         except OSError as error:
-            log("ERROR", "accept", error=error.strerror)
-            self.spare.close()  # makes room to take the connection and drop it, or it would be tried for ever
-            self.spare = None
-            self.socket.accept()[0].close()
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                log("ERROR", "accept", error=error.strerror)
+                self.spare.close()  # makes room to take the connection and drop it, or it would be tried for ever
+                self.spare = None
+                self.socket.accept()[0].close()
             raise
         return Connection(connected, peer[0], time.monotonic() + self.settings.request_timeout), peer
 
@@ -1263,11 +1304,13 @@ class Server(http.server.ThreadingHTTPServer):
         oldest = None
         with self.lock:
             if len(self.waiting) + len(self.busy) >= self.settings.max_connections:
-                oldest = next(iter(self.waiting), None)
-                if not oldest:
+                oldest = next((c for c in self.waiting if not c.answering), None)
+                if not oldest and (not self.waiting or len(self.leaving) >= self.MAX_LEAVING):
                     self.refuse(request)
                     return False
-                del self.waiting[oldest]
+                leaving = oldest or next(iter(self.waiting))  # one that is being answered closes when that is done
+                del self.waiting[leaving]
+                self.leaving[leaving] = None
             self.waiting[request] = None
         if oldest:
             oldest.cut()
@@ -1288,12 +1331,9 @@ class Server(http.server.ThreadingHTTPServer):
             request.socket.shutdown(socket.SHUT_WR)
         except OSError:
             return
-        request.deadline = time.monotonic() + 1
-        self.refused[request] = None
-        if len(self.refused) > 64:
-            oldest = next(iter(self.refused))
-            del self.refused[oldest]
-            oldest.close()
+        if len(self.leaving) < self.MAX_LEAVING:
+            request.refused, request.deadline = True, time.monotonic() + 1
+            self.leaving[request] = None
 
     def process_request(self, request: Connection, client_address: Any) -> None:  # type: ignore[override]
         serve: Callable[[Any, Any], None] = self.process_request_thread
@@ -1301,13 +1341,14 @@ class Server(http.server.ThreadingHTTPServer):
 
     def shutdown_request(self, request: Connection) -> None:  # type: ignore[override]
         with self.lock:
-            if request in self.refused:
+            if request.refused:
                 return
+            self.leaving.pop(request, None)
             self.waiting.pop(request, None)
             self.busy.discard(request)
             if self.stopping:
                 self.drained.notify()
-        request.close()
+        request.socket.close()
 
     def handle_error(self, request: Connection, client_address: Any) -> None:  # type: ignore[override]
         error = sys.exc_info()[1]
@@ -1341,7 +1382,7 @@ class Server(http.server.ThreadingHTTPServer):
 
     def answered(self, request: Connection) -> None:
         request.answering = False
-        if self.stopping:
+        if self.stopping or request not in self.waiting:
             raise ConnectionAbortedError
 
     def service_actions(self) -> None:
@@ -1352,14 +1393,11 @@ class Server(http.server.ThreadingHTTPServer):
         self.next_sweep = now + self.SWEEP
         self.gate.sweep(now)
         with self.lock:
-            overdue = [c for c in (*self.waiting, *self.busy) if c.deadline < now]
-            refused = [c for c in self.refused if c.deadline < now]
-            for connection in refused:
-                del self.refused[connection]
-        for connection in overdue:
-            connection.cut()
-        for connection in refused:
-            connection.close()
+            for connection in [c for c in (*self.waiting, *self.leaving) if c.deadline < now]:
+                connection.cut()
+                if connection.refused:  # it has no thread to close it
+                    del self.leaving[connection]
+                    connection.socket.close()
 
     def stop(self) -> None:
         """Accept no more, cut the connections that wait, and let the busy ones end, for at most 10 seconds."""
@@ -1370,7 +1408,9 @@ class Server(http.server.ThreadingHTTPServer):
                 if not connection.answering:
                     connection.cut()
             until = time.monotonic() + 10
-            while (self.busy or any(c.answering for c in self.waiting)) and (now := time.monotonic()) < until:
+            while (self.busy or any(c.answering for c in (*self.waiting, *self.leaving))) and (
+                now := time.monotonic()
+            ) < until:
                 self.drained.wait(self.SWEEP)
                 self.gate.sweep(now)
 
@@ -1416,7 +1456,7 @@ def usage() -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Run until SIGTERM or SIGINT; the exit status: 0, 1 where it cannot listen, 2 for a bad argument or setting."""
+    """Run until SIGTERM or SIGINT; the exit status: 0, or 2 for a bad argument or setting."""
     if arguments == ["--version"]:
         print(f"ugos-auth-proxy {__version__}")
         return 0
@@ -1431,6 +1471,7 @@ def main(arguments: list[str]) -> int:
     sys.unraisablehook = lambda unraisable: log_bug(unraisable.exc_value or Exception())
     try:
         settings = Settings(os.environ)
+        os.dup2(os.open("/dev/null", os.O_RDONLY), 0)  # python-pam asks a terminal there for its name, and may fail
         os.environ.pop("AUTH_TOKEN", None)  # PAM modules and their helpers have no use for it
         raise_descriptor_limit(settings)
         server = make_server(settings)
@@ -1438,8 +1479,9 @@ def main(arguments: list[str]) -> int:
         print(f"ugos-auth-proxy: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"ugos-auth-proxy: cannot listen on HOST and PORT: {error.strerror}", file=sys.stderr)
-        return 1
+        where = f"HOST {settings.host}, PORT {settings.port}"
+        print(f"ugos-auth-proxy: cannot listen on {where}: {error.strerror}", file=sys.stderr)
+        return 2
 
     def await_signal() -> None:
         log("INFO", "stop", signal=signal.Signals(signal.sigwait(signals)).name)

@@ -117,6 +117,20 @@ def test_a_request_that_takes_longer_than_the_time_to_arrive_is_answered(start: 
 # --- Number
 
 
+def await_sockets(service: Service, number: int) -> None:
+    """Wait until so many connections are open, as the kernel sees it."""
+    began = time.monotonic()
+    while True:
+        found = -1  # that on which it listens
+        for path in Path(f"/proc/{service.process.pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed in between
+                found += os.readlink(path).startswith("socket:")
+        if found == number:
+            return
+        assert time.monotonic() < began + SOON, found
+        time.sleep(0.02)
+
+
 def kept(service: Service, stack: contextlib.ExitStack, number: int) -> list[Wire]:
     """Connections that are kept alive."""
     wires = [stack.enter_context(Wire(service)) for _ in range(number)]
@@ -136,9 +150,10 @@ def held(service: Service, stack: contextlib.ExitStack, number: int) -> list[Wir
 
 
 def test_the_one_that_has_waited_longest_is_closed_to_make_room(start: Start) -> None:
-    service = start(MAX_CONNECTIONS=4)
+    service = start(MAX_CONNECTIONS=4, REQUEST_TIMEOUT=60)
     with contextlib.ExitStack() as stack:
         first, second, third, fourth = (stack.enter_context(Wire(service)) for _ in range(4))
+        await_sockets(service, 4)
         first.send(HEALTH).answer()  # now the second has waited longest
         third.send(b"GET /he")  # what is not complete is waited for as well
         newest = stack.enter_context(Wire(service)).send(HEALTH)
@@ -177,7 +192,7 @@ def test_when_all_are_busy_the_new_one_gets_503_and_is_closed(start: Start) -> N
 
 
 def test_a_held_refusal_is_not_closed_to_make_room(start: Start) -> None:
-    service = start(MAX_CONNECTIONS=2, FAIL_DELAY=3)
+    service = start(MAX_CONNECTIONS=2, FAIL_DELAY=3, REQUEST_TIMEOUT=60)
     with contextlib.ExitStack() as stack:
         (refused,) = held(service, stack, 1)
         (idle,) = kept(service, stack, 1)
@@ -207,6 +222,7 @@ def descriptors(service: Service, limit: int | None = None) -> Iterator[None]:
 def test_without_a_descriptor_only_the_new_connection_is_lost(service: Service) -> None:
     with Wire(service) as old:
         old.send(HEALTH).answer()
+        await_sockets(service, 1)
         with descriptors(service):
             for _ in range(5):
                 with Wire(service) as wire:
@@ -226,6 +242,7 @@ def test_when_there_are_descriptors_again_all_is_as_before(service: Service) -> 
             assert old.send(HEALTH).answer().status == 200
         with contextlib.ExitStack() as stack:
             wires = kept(service, stack, 5)
+            await_sockets(service, 6)
             with descriptors(service), Wire(service) as wire:
                 assert wire.closed()
             for wire in (old, *wires):
@@ -273,22 +290,10 @@ def test_without_a_thread_only_the_new_connection_is_lost(start: Start) -> None:
     assert service.request("GET", "/ready").status == 200
 
 
-def sockets(service: Service) -> int:
-    """How many the process has open."""
-    number = 0
-    for path in Path(f"/proc/{service.process.pid}/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # closed in between
-            number += os.readlink(path).startswith("socket:")
-    return number
-
-
 def test_clients_that_reset_leave_nothing_behind(service: Service) -> None:
     for sent in (b"", HEALTH[:9], HEALTH, login("des", WRONG), post(b"")[:-5] + b"9999\r\n\r\n") * 10:
         with Wire(service) as wire:
             wire.send(sent)
             wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     assert service.request("GET", "/health").status == 200
-    began = time.monotonic()
-    while sockets(service) > 1:  # that on which it listens
-        assert time.monotonic() < began + SOON
-        time.sleep(0.02)
+    await_sockets(service, 0)

@@ -118,7 +118,7 @@ def test_a_full_service_closes_without_an_answer(start_tls: Start, connect: Conn
 
 
 def test_a_silent_client_makes_room(start_tls: Start, connect: Connect) -> None:
-    service = start_tls(MAX_CONNECTIONS=1)
+    service = start_tls(MAX_CONNECTIONS=1, REQUEST_TIMEOUT=60)
     with Wire(service) as silent, connect(service) as wire:
         assert wire.send(HEALTH).answer().status == 200
         assert silent.closed()

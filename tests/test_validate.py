@@ -295,7 +295,7 @@ PASSWORDS = [
     "p\u00e4ssw\u00f6rd-\u6f22\u5b57-\U0001f511",
     "a\u0308 is not \u00e4",
     "\ufeff-bom-password",
-    "x" * 400,
+    "y" * 400,
 ]
 
 
