@@ -264,6 +264,10 @@ CODES = tuple(
     ).split()
 )
 REFUSALS = {"PAM_PERM_DENIED", "PAM_AUTH_ERR", "PAM_CRED_INSUFFICIENT", "PAM_USER_UNKNOWN", "PAM_MAXTRIES"}
+REMEDIES = {
+    "PAM_AUTHINFO_UNAVAIL": "see that this process may read /etc/shadow, or that the server which PAM asks is there",
+    "PAM_MODULE_UNKNOWN": "install the module that the rules of PAM_SERVICE name, or take it out of them",
+}
 PAM_FAIL_DELAY = 10  # security/pam_appl.h; python-pam has no name for it
 
 
@@ -290,7 +294,7 @@ def judge(code: int, account_phase: bool) -> Verdict:
     if name in ("PAM_ACCT_EXPIRED", "PAM_NEW_AUTHTOK_REQD", "PAM_AUTHTOK_EXPIRED"):
         expired = "Account expired" if name == "PAM_ACCT_EXPIRED" else "Password expired"
         return Verdict(expired if account_phase else "Invalid credentials", name)
-    raise unavailable(f"PAM gave no verdict: {name}", name)
+    raise unavailable(f"PAM gave no verdict: {name}; {REMEDIES.get(name, 'the log of the system may say why')}", name)
 
 
 class Attempt(pam.pam):
@@ -823,7 +827,10 @@ class Probe(Call):
 
     def run(self) -> Verdict:
         Attempt(self.service, "localhost", account_only=True).check(self.username, "")
-        return Attempt(self.service, "localhost").check("ugos-auth-proxy-ready", "x")
+        verdict = Attempt(self.service, "localhost").check("ugos-auth-proxy-ready", "x")
+        if verdict.reason == "PAM_PERM_DENIED":  # what libpam says when no module has said anything
+            raise unavailable("PAM has no module that checks passwords; see the rules of PAM_SERVICE", verdict.reason)
+        return verdict
 
 
 # --- HTTP --------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """GET /ready: it says ready when a login could succeed, and else what stands in the way and what to do about it."""
 
+import itertools
 import os
 import re
 from pathlib import Path
@@ -106,8 +107,10 @@ def test_an_account_by_primary_group_or_by_membership_is_enough(start: Start) ->
     assert ready(start(ALLOWED_GROUPS="media team")).status == 200
 
 
-@pytest.mark.parametrize("control", ["required", "requisite"])
-@pytest.mark.parametrize("phase", ["auth", "account"])
+@pytest.mark.parametrize(
+    ("phase", "control"),
+    [*itertools.product(("auth", "account"), ("required", "requisite")), ("auth", "sufficient")],
+)
 def test_a_missing_module_in_either_phase_is_not_ready(start: Start, etc: Etc, phase: str, control: str) -> None:
     service = start()
     other = "account" if phase == "auth" else "auth"
