@@ -262,7 +262,10 @@ class Response(NamedTuple):
 def namespace() -> tuple[str, ...]:
     """The command that starts another one in a mount namespace of its own; skips where there is none."""
     command = ("unshare", "-m") if os.geteuid() == 0 else ("unshare", "-rm")
-    tried = subprocess.run([*command, "mount", "--bind", "/tmp", "/etc"], capture_output=True, text=True, check=False)
+    with tempfile.TemporaryDirectory() as empty:
+        tried = subprocess.run(
+            [*command, "mount", "--bind", empty, "/etc"], capture_output=True, text=True, check=False
+        )
     if tried.returncode:
         pytest.skip(f"needs root, or user namespaces for ordinary users: {tried.stderr.strip()}")
     return command
