@@ -67,7 +67,7 @@ def unavailable(text: str, reason: str = "") -> Error:
 
 LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40}
 BARE = re.compile(r"[!#-\[\]-~]+")  # visible ASCII without the quote and the backslash
-log_level, log_lost = LEVELS["INFO"], 0
+log_level, log_lost, log_file = LEVELS["INFO"], 0, False
 
 
 def quoted(value: object) -> str:
@@ -100,7 +100,7 @@ def log(level: str, event: str, **values: object) -> None:
     if log_lost:
         line += f" lost={log_lost}"
     try:
-        if not select.select((), (2,), (), 0 if log_lost else 0.1)[1]:  # a pipe that nobody empties
+        if not (log_file or select.select((), (2,), (), 0 if log_lost else 0.1)[1]):  # a pipe that nobody empties
             raise BlockingIOError
         os.write(2, line.encode("utf-8", "backslashreplace") + b"\n")
         log_lost = 0
@@ -1430,8 +1430,9 @@ def make_server(settings: Settings) -> Server:
 
     Says once, as warnings, what is unsafe or surprising about its surroundings.
     """
-    global log_level
+    global log_level, log_file
     log_level = LEVELS[settings.log_level]
+    log_file = os.path.isfile("/dev/fd/2")  # which takes every write at once
     server = Server(settings)
     Attempt.load(settings.pam_service)
     host, port = server.socket.getsockname()[:2]
