@@ -3,7 +3,10 @@
 That no secret and no trace of a bug is in any line is checked over the whole suite: see `leaks` in conftest.py.
 """
 
+import http.client
 import re
+import subprocess
+import sys
 
 import conftest
 import pytest
@@ -213,3 +216,21 @@ def test_the_check_for_leaks_finds_one(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         monkeypatch.setattr(conftest, "LOGGED", ["level=INFO event=start", line])
         assert conftest.leaks() == [line]
+
+
+def test_a_log_that_nobody_reads_stops_nothing() -> None:
+    port = conftest.free_port()
+    env = {"HOST": "127.0.0.1", "PORT": str(port)}
+    with subprocess.Popen([sys.executable, conftest.MAIN], env=env, stderr=subprocess.PIPE) as process:
+        try:
+            assert process.stderr
+            while b"event=start" not in (line := process.stderr.readline()):
+                assert line
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+            for _ in range(1500):  # more lines than a pipe holds
+                connection.request("GET", "/health")
+                assert b"healthy" in connection.getresponse().read()
+            process.terminate()
+            assert process.wait(30) == 0
+        finally:
+            process.kill()

@@ -318,3 +318,10 @@ def test_the_descriptor_limit_is_raised_for_the_connections(start: Start) -> Non
     service = start(before="ulimit -S -n 64;", MAX_CONNECTIONS=300)
     soft, _ = resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE)
     assert soft >= 300
+
+
+@pytest.mark.parametrize("row", ["#bob:x:1011:100::/:/bin/sh", "+nis:x:1012:100::/:", "huge:x:99999999999:100::/:"])
+def test_a_row_that_nss_passes_over_is_no_account(start: Start, etc: Etc, row: str) -> None:
+    etc.replace("passwd", (etc.path / "passwd").read_text(errors="surrogateescape") + row + "\n")
+    answer = info(start(), row.partition(":")[0])
+    assert (answer.status, answer.json["exists"]) == (200, False)
