@@ -1,0 +1,1 @@
+"""authentik.core: users, groups, and the signal of a failed login."""
