@@ -1,7 +1,9 @@
 PYTHON ?= python3
 VENV := .venv
 PIP := $(VENV)/bin/pip --quiet --disable-pip-version-check
-CODE := main.py tests bench
+CODE := main.py tests bench tools
+AUTHENTIK := tests/test_double.py tests/test_policy.py tests/test_blueprint.py
+WRAPPED := $(VENV)/authentik-policy.py
 
 help:  ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -13,14 +15,21 @@ run: $(VENV)/run.stamp  ## run the service: on 127.0.0.1, with AUTH_TOKEN or AUT
 test: lint  ## check the code, run the tests, and measure what they cover
 	@rm -f .coverage .coverage.*
 	$(VENV)/bin/python -m pytest --coverage $(PYTEST)
+	AUTHENTIK_VERSION=2025.10 $(VENV)/bin/python -m pytest $(AUTHENTIK)
 	@if ls .coverage.* >/dev/null 2>&1; \
 		then $(VENV)/bin/python -m coverage combine --quiet && $(VENV)/bin/python -m coverage report; \
 		else echo "No service was started, so there is no coverage to measure: see the skipped tests"; fi
 
+# the policy has a return outside of a function: it is checked as authentik wraps it
 lint: $(VENV)/test.stamp  ## check format, style and types
-	$(VENV)/bin/ruff format --check $(CODE)
-	$(VENV)/bin/ruff check $(CODE)
-	$(VENV)/bin/mypy $(CODE)
+	$(VENV)/bin/python tests/double/evaluator.py authentik-policy.py > $(WRAPPED)
+	$(VENV)/bin/ruff format --check $(CODE) $(WRAPPED)
+	$(VENV)/bin/ruff check $(CODE) $(WRAPPED)
+	$(VENV)/bin/mypy $(CODE) $(WRAPPED)
+	$(VENV)/bin/python tools/write_blueprint.py --check
+
+blueprint:  ## write authentik-policy.py into authentik-blueprint.yaml
+	$(PYTHON) tools/write_blueprint.py
 
 bench: $(VENV)/test.stamp  ## measure speed and size (root; needs gcc and libpam0g-dev)
 	$(VENV)/bin/python bench/bench.py $(BENCH)
@@ -39,4 +48,4 @@ $(VENV)/test.stamp: $(VENV)/run.stamp pyproject.toml
 	$(PIP) install --group dev
 	@touch $@
 
-.PHONY: help run test lint bench
+.PHONY: help run test lint blueprint bench

@@ -23,9 +23,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import pytest
+
+if TYPE_CHECKING:
+    from logins import Site
 
 ROOT = Path(__file__).resolve().parent.parent
 MAIN = os.environ.get("UGOS_MAIN", str(ROOT / "main.py"))
@@ -478,6 +481,27 @@ def start(etc: Etc) -> Iterator[Start]:
     yield begin
     for service in running:
         service.stop()
+
+
+@pytest.fixture
+def site(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator["Site"]:
+    """The double of authentik with the blueprint; at the end no password may be left anywhere in it."""
+    from logins import Site
+
+    for name in ("UGOS_AUTH_PROXY_URL", "UGOS_AUTH_PROXY_TOKEN", "UGOS_AUTH_PROXY_CA", "GROUP_MAP"):
+        monkeypatch.delenv(name, raising=False)
+    authentik = Site(tmp_path_factory.getbasetemp())
+    yield authentik
+    assert not authentik.leaks()
+
+
+@pytest.fixture
+def nas(start: Start, site: "Site", monkeypatch: pytest.MonkeyPatch) -> Service:
+    """The service that the policy of `site` asks, with a token."""
+    running = start(AUTH_TOKEN=TOKEN)
+    monkeypatch.setenv("UGOS_AUTH_PROXY_URL", f"http://127.0.0.1:{running.port}")
+    monkeypatch.setenv("UGOS_AUTH_PROXY_TOKEN", TOKEN)
+    return running
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,298 @@
+"""authentik-policy.py against proxies that fail, lie, hang or are not there: nobody gets in, nothing gets out."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from authentik.core.models import User
+from conftest import BOUND, TOKEN, free_port, keep_secret
+from hostile import ACCOUNT, KNOWN, RIGHT, WRONG, Answer, Hostile, answer, dripping, endless, silent
+from logins import INVALID, UNREACHABLE, Site, link
+
+Ask = Callable[..., Hostile]
+PASSWORD = "the-typed-password"
+
+
+@pytest.fixture
+def proxy(site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ask]:
+    """Starts a proxy that answers as told, and makes it the one that the policy asks."""
+    started: list[Hostile] = []
+
+    def start(validate: Answer = RIGHT, user_info: Answer = KNOWN) -> Hostile:
+        started.append(Hostile(validate, user_info).__enter__())
+        monkeypatch.setenv("UGOS_AUTH_PROXY_URL", started[-1].url)
+        return started[-1]
+
+    monkeypatch.setenv("UGOS_AUTH_PROXY_TOKEN", TOKEN)
+    yield start
+    for each in started:
+        each.__exit__()
+
+
+def test_the_stub_lets_in_when_it_answers_as_the_service_does(site: Site, proxy: Ask) -> None:
+    """Without this the refusals below would show nothing."""
+    proxy()
+    assert site.lets_in("alice", PASSWORD) == "alice"
+    assert User.objects.get(username="alice").email == "alice@home.arpa"
+
+
+def test_what_is_sent(site: Site, proxy: Ask) -> None:
+    asked = proxy().asked
+    site.try_login("alice", PASSWORD, ip="2001:db8::1")
+    assert [(each.method, each.path) for each in asked] == [("POST", "/validate"), ("GET", "/user-info?username=alice")]
+    assert json.loads(asked[0].body) == {"username": "alice", "password": PASSWORD}
+    for each in asked:
+        assert each.headers["Authorization"] == f"Bearer {TOKEN}"
+        assert each.headers.get_all("X-Forwarded-For") == ["2001:db8::1"]
+        assert each.headers["Accept-Encoding"] == "identity"
+    assert asked[0].headers["Content-Type"] == "application/json"
+    assert not asked[1].body
+
+
+def test_without_a_token_none_is_sent(site: Site, proxy: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("UGOS_AUTH_PROXY_TOKEN")
+    asked = proxy().asked
+    assert site.lets_in("alice", PASSWORD) == "alice"
+    assert "Authorization" not in asked[0].headers
+
+
+def test_a_user_that_authentik_knows_is_asked_for_by_its_own_name(site: Site, proxy: Ask) -> None:
+    asked = proxy().asked
+    link("alice")
+    assert site.lets_in("ALICE", PASSWORD) == "alice"
+    assert json.loads(asked[0].body)["username"] == "alice"
+
+
+def test_an_unknown_user_is_created_as_the_answer_spells_it(site: Site, proxy: Ask) -> None:
+    proxy()
+    assert site.lets_in("ALICE", PASSWORD) == "alice"
+    assert set(User.objects.values_list("username", flat=True)) == {"akadmin", "alice"}
+
+
+def test_a_local_user_s_password_is_not_sent(site: Site, proxy: Ask) -> None:
+    asked = proxy().asked
+    User.objects.create_user("alice", "alice@example.com", keep_secret(PASSWORD))
+    assert site.refusal("alice", PASSWORD) == INVALID
+    assert site.refusal("akadmin", "password-of-akadmin") == INVALID
+    assert [each.path for each in asked] == ["/validate"] * 2
+    assert all(len(json.loads(each.body)["password"]) > 40 for each in asked)
+
+
+HUGE = b"{" + b'"a": 1, ' * 9000 + b'"valid": true, "username": "alice"}'
+BAD_VERDICTS: dict[str, Answer] = {
+    "500": answer(500, {"error": "Internal server error"}),
+    "a verdict with 500": answer(500, {"valid": True, "username": "alice"}),
+    "a verdict with 201": answer(201, {"valid": True, "username": "alice"}),
+    "401": answer(401, {"valid": False, "error": "Unauthorized"}),
+    "a verdict with 401": answer(401, {"valid": True, "username": "alice"}),
+    "404": answer(404, {"error": "Not found"}),
+    "503": answer(503, {"valid": False, "error": "PAM cannot be used"}, ["Retry-After: 5"]),
+    "no JSON": answer(200, b"<html>valid: true</html>"),
+    "nothing": answer(200, b""),
+    "a list": answer(200, [{"valid": True, "username": "alice"}]),
+    "true": answer(200, b"true"),
+    "a string": answer(200, b'"valid"'),
+    "valid as a string": answer(200, {"valid": "true", "username": "alice"}),
+    "valid as a number": answer(200, {"valid": 1, "username": "alice"}),
+    "valid as a list": answer(200, {"valid": [True], "username": "alice"}),
+    "no valid": answer(200, {"username": "alice"}),
+    "null": answer(200, {"valid": None, "username": "alice"}),
+    "no username": answer(200, {"valid": True}),
+    "a username that is a list": answer(200, {"valid": True, "username": ["alice"]}),
+    "deep": answer(200, b"[" * 60000),
+    "not UTF-8": answer(200, b'{"valid": true, "username": "alice", "x": "\xff\xfe"}'),
+    "gzip": answer(200, b"\x1f\x8b" + b"x" * 30, ["Content-Encoding: gzip"]),
+    "too large": answer(200, HUGE),
+    "too large, in two parts": answer(200, b" " * 60000 + RIGHT.split(b"\r\n\r\n")[1], ["X-A: " + "a" * 6000]),
+    "a head that is too large": answer(200, {"valid": True, "username": "alice"}, ["X-A: " + "a" * 40000] * 2),
+    "cut": answer(200, {"valid": True, "username": "alice"}).replace(b"Length: 36", b"Length: 37"),
+    "cut in a chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b'24\r\n{"valid": true, "username": "alice"}\r\n',
+    "no HTTP": b"valid: true\r\n\r\n",
+    "closed": b"",
+    "a redirect": answer(302, {"valid": True, "username": "alice"}, ["Location: /health"]),
+    "a permanent redirect": answer(308, {"valid": True, "username": "alice"}, ["Location: /validate"]),
+    "silence": silent,
+    "a drip": dripping(answer(200, {"valid": True, "username": "alice"}, ["X-Slow: " + "z" * 600])),
+    "a dripping body": dripping(b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n" + b" " * 900),
+    "a body without end": endless(b"HTTP/1.1 200 OK\r\n\r\n"),
+    "a head without end": endless(b"HTTP/1.1 200 OK\r\nX-A:"),
+    "continue without end": dripping(b"HTTP/1.1 100 Continue\r\n\r\n" * 100),
+}
+
+
+@pytest.mark.parametrize("case", BAD_VERDICTS)
+def test_a_verdict_that_is_not_one_lets_nobody_in(site: Site, proxy: Ask, case: str) -> None:
+    asked = proxy(BAD_VERDICTS[case]).asked
+    link("alice")
+    assert site.refusal("alice", PASSWORD) == UNREACHABLE
+    assert site.refusal("bob", PASSWORD) == UNREACHABLE
+    assert [each.path for each in asked] == ["/validate"] * 2  # no redirect was followed either
+    assert not site.signals  # authentik must not count it against the user
+    assert any(line.startswith("error") and "/validate" in line for line in site.log)
+    assert set(User.objects.values_list("username", flat=True)) == {"akadmin", "alice"}
+
+
+@pytest.mark.parametrize("name", ["bob", "Alice ", "alicе", "", "akadmin", "root"])
+def test_a_verdict_about_another_account_lets_nobody_in(site: Site, proxy: Ask, name: str) -> None:
+    proxy(answer(200, {"valid": True, "username": name}), answer(200, {**ACCOUNT, "username": name}))
+    assert site.refusal("alice", PASSWORD) == INVALID  # not known yet
+    link("alice")
+    assert site.refusal("alice", PASSWORD) == INVALID
+    assert set(User.objects.values_list("username", flat=True)) == {"akadmin", "alice"}
+
+
+def test_a_known_user_needs_the_very_spelling(site: Site, proxy: Ask) -> None:
+    proxy(answer(200, {"valid": True, "username": "ALICE"}))
+    link("alice")
+    assert site.refusal("alice", PASSWORD) == INVALID
+
+
+def test_a_proxy_that_says_yes_to_everything_does_not_open_a_local_account(site: Site, proxy: Ask) -> None:
+    proxy(answer(200, {"valid": True, "username": "akadmin"}))
+    assert site.refusal("akadmin", PASSWORD) == INVALID
+    proxy()
+    User.objects.create_user("alice", "alice@example.com", None)
+    assert site.refusal("alice", PASSWORD) == INVALID
+
+
+@pytest.mark.parametrize("status", [400, 413])
+def test_what_the_service_calls_malformed_is_a_wrong_login(site: Site, proxy: Ask, status: int) -> None:
+    proxy(answer(status, {"valid": False, "error": "Username has a colon"}))
+    assert site.refusal("alice", PASSWORD) == INVALID
+
+
+@pytest.mark.parametrize(
+    ("header", "minutes"),
+    [("Retry-After: 1", 1), ("Retry-After: 60", 1), ("Retry-After: 61", 2), ("Retry-After: 300", 5), ("X-No: 1", 5)]
+    + [("Retry-After: -5", 5), ("Retry-After: Thu, 01 Jan 1970", 5), ("Retry-After: " + "9" * 99, 5)],
+)
+def test_too_many_failed_logins(site: Site, proxy: Ask, header: str, minutes: int) -> None:
+    proxy(answer(429, {"valid": False, "error": "Too many failed logins"}, [header]))
+    assert site.refusal("alice", PASSWORD) == f"Too many failed logins. Try again in {minutes} minutes."
+    assert site.signals == [{"username": "alice"}]
+
+
+BAD_FIELDS: list[tuple[str, object]] = [
+    *(("uid", value) for value in ("1005", True, None, 1.5)),
+    *(("gid", value) for value in ("100", False)),
+    *(("groups", value) for value in ("users", None, [1], {"users": 1})),
+    *(("full_name", value) for value in (None, 1)),
+    *(("email", value) for value in (None, ["a@b.c"])),
+    ("home", None),
+]
+BAD_ACCOUNTS: dict[str, Answer] = {
+    "503": answer(503, {"exists": False, "error": "group cannot be read"}),
+    "401": answer(401, {"exists": False, "error": "Unauthorized"}),
+    "429": answer(429, {"exists": False}),
+    "an account with 404": answer(404, ACCOUNT),
+    "no JSON": answer(200, b"?"),
+    "a list": answer(200, [ACCOUNT]),
+    "silence": silent,
+    "closed": b"",
+    "exists as a string": answer(200, {**ACCOUNT, "exists": "true"}),
+    "another account": answer(200, {**ACCOUNT, "username": "bob"}),
+    "another spelling": answer(200, {**ACCOUNT, "username": "Alice"}),
+    **{f"{key} {value!r}": answer(200, {**ACCOUNT, key: value}) for key, value in BAD_FIELDS},
+    **{f"no {key}": answer(200, {k: v for k, v in ACCOUNT.items() if k != key}) for key in ("uid", "groups", "email")},
+}
+
+
+@pytest.mark.parametrize("case", BAD_ACCOUNTS)
+def test_an_account_that_is_not_one_lets_nobody_in(site: Site, proxy: Ask, case: str) -> None:
+    proxy(user_info=BAD_ACCOUNTS[case])
+    assert site.refusal("alice", PASSWORD) == UNREACHABLE
+    assert not User.objects.filter(username="alice").exists()
+    link("alice")
+    assert site.refusal("alice", PASSWORD) == UNREACHABLE
+
+
+def test_an_account_that_is_removed_between_both_questions_is_refused(site: Site, proxy: Ask) -> None:
+    proxy(user_info=answer(200, {"exists": False, "error": "User not found"}))
+    assert site.refusal("alice", PASSWORD) == INVALID
+    assert not User.objects.filter(username="alice").exists()
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:{port}", "http://no-such-host.invalid", "https://127.0.0.1:{port}"])
+def test_a_proxy_that_is_not_there_lets_nobody_in(site: Site, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("UGOS_AUTH_PROXY_URL", url.format(port=free_port()))
+    link("alice")
+    assert site.refusal("alice", PASSWORD) == UNREACHABLE
+
+
+def test_plain_http_where_tls_was_set_up_lets_nobody_in(
+    site: Site, proxy: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UGOS_AUTH_PROXY_URL", proxy(WRONG).url.replace("http:", "https:"))
+    assert site.refusal("alice", PASSWORD) == UNREACHABLE
+
+
+BAD_SETTINGS = {
+    "UGOS_AUTH_PROXY_URL": ["ftp://nas", "nas:8080", "file:///etc/passwd"],
+    "UGOS_AUTH_PROXY_TOKEN": ["a token\nX-Other: b", "t\u00f6ken-of-some-length \u20ac"],
+    "UGOS_AUTH_PROXY_CA": ["/no/such/file.pem"],
+    "GROUP_MAP": ["admin:admins", "[]", '{"admin": 5}', '{"admin": ["admins"]}', "null"],
+    "ALLOW_LOCAL_USERS": ["yes", "2", '"true"', "null"],
+    "ALLOW_SUPERUSER_GROUPS": ["on", "{}"],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in BAD_SETTINGS.items() for value in values]
+)
+def test_a_bad_setting_lets_nobody_in(
+    site: Site, proxy: Ask, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    proxy()
+    if name == "UGOS_AUTH_PROXY_CA":
+        monkeypatch.setenv("UGOS_AUTH_PROXY_URL", f"https://127.0.0.1:{free_port()}")
+    monkeypatch.setenv(name, value)
+    keep_secret(value if name == "UGOS_AUTH_PROXY_TOKEN" else PASSWORD)
+    assert site.refusal("alice", PASSWORD) == UNREACHABLE
+    assert any(line.startswith("error") and ("UGOS_AUTH" not in line or name in line) for line in site.log)
+
+
+def test_a_setting_edited_to_a_wrong_type_lets_nobody_in(site: Site, proxy: Ask) -> None:
+    proxy()
+    policy: Any = site.policies["ugos-password-validation-policy"]
+    before = policy.expression
+    for edited in ('ALLOW_LOCAL_USERS = "False"', "GROUP_MAP = []", "UGOS_AUTH_PROXY_URL = None"):
+        name = edited.split(" ")[0]
+        lines = [edited if line.startswith(f"{name} = ") else line for line in before.split("\n")]
+        policy.expression = "\n".join(lines)
+        assert policy.expression != before
+        User.objects.filter(username="alice").delete()
+        User.objects.create_user("alice", "alice@example.com", keep_secret(PASSWORD))
+        assert site.refusal("alice", PASSWORD)
+
+
+def test_no_proxy_variable_and_no_netrc_is_followed(
+    site: Site, proxy: Ask, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    elsewhere = Hostile(RIGHT)
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, elsewhere.url)
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login thief password thief-password\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with elsewhere:
+        asked = proxy().asked
+        assert site.lets_in("alice", PASSWORD) == "alice"
+        assert not elsewhere.asked
+    assert {each.headers["Authorization"] for each in asked} == {f"Bearer {TOKEN}"}
+
+
+def test_an_answer_that_is_late_leaves_no_thread_behind(site: Site, proxy: Ask) -> None:
+    before = set(threading.enumerate())
+    for told in (silent, dripping(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 900)):
+        proxy(told)
+        assert site.refusal("alice", PASSWORD) == UNREACHABLE
+    for thread in set(threading.enumerate()) - before:
+        if thread.name.endswith("(run)"):
+            thread.join(BOUND)
+            assert not thread.is_alive()
