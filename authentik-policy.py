@@ -24,7 +24,7 @@ def take_password() -> object:
     for stored in [request.context, *(each.context for each in plans if each is not None)]:
         if isinstance(stored.get("prompt_data"), dict):
             stored["prompt_data"].pop("password", None)
-    session.modified = True
+    session.update({})  # tells Django that it has changed
     return found
 
 try:
