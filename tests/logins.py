@@ -16,6 +16,10 @@ UGOS, DEFAULT = "ugos-authentication", "default-authentication-flow"
 INVALID = "Invalid credentials"
 UNREACHABLE = "The NAS cannot be reached. Try again later."
 
+# spellings of authentik's first administrator: case, white space, marks, full width, Turkish i, invisible characters
+AKADMINS = ["akadmin", "AkAdmin", "AKADMIN", " akadmin ", "aka\u0301dmin", "akadm\u0131n"]
+AKADMINS += ["\uff41\uff4b\uff41\uff44\uff4d\uff49\uff4e", "ak\u00adadmin", "ak\u200badmin", "AKADM\u0130N"]
+
 
 class Site(Authentik):
     """An authentik with the blueprint imported, and the logins that were tried at it."""

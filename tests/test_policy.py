@@ -8,7 +8,7 @@ import pytest
 from authentik.core.models import OLD, Group, Role, User
 from conftest import Service, Start, keep_secret, right
 from django.db.models.signals import post_init
-from logins import INVALID, UNREACHABLE, Site, groups, link, user
+from logins import AKADMINS, INVALID, UNREACHABLE, Site, groups, link, user
 
 # --- The first login -----------------------------------------------------------------------------
 
@@ -287,10 +287,6 @@ def test_inactive_users_are_refused(site: Site, nas: Service) -> None:
     User.objects.update(is_active=False)
     assert site.refusal("jane.doe", right("jane.doe")) == INVALID
     assert not any("result=valid" in line for line in nas.log_lines())
-
-
-AKADMINS = ["akadmin", "AkAdmin", "AKADMIN", " akadmin ", "aka\u0301dmin", "akadm\u0131n"]
-AKADMINS += ["\uff41\uff4b\uff41\uff44\uff4d\uff49\uff4e", "ak\u00adadmin", "ak\u200badmin", "AKADM\u0130N"]
 
 
 @pytest.mark.parametrize("state", ["there", "deleted", "renamed", "marked", "marked and inactive", "local allowed"])

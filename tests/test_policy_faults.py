@@ -10,7 +10,7 @@ import pytest
 from authentik.core.models import User
 from conftest import BOUND, TOKEN, free_port, keep_secret
 from hostile import ACCOUNT, KNOWN, RIGHT, WRONG, Answer, Hostile, answer, dripping, endless, silent
-from logins import INVALID, UNREACHABLE, Site, link
+from logins import AKADMINS, INVALID, UNREACHABLE, Site, link
 
 Ask = Callable[..., Hostile]
 PASSWORD = "the-typed-password"
@@ -157,6 +157,14 @@ def test_a_proxy_that_says_yes_to_everything_does_not_open_a_local_account(site:
     proxy()
     User.objects.create_user("alice", "alice@example.com", None)
     assert site.refusal("alice", PASSWORD) == INVALID
+
+
+@pytest.mark.parametrize("name", AKADMINS)
+def test_akadmin_is_not_created_however_the_nas_spells_it(site: Site, proxy: Ask, name: str) -> None:
+    proxy(answer(200, {"valid": True, "username": name}), answer(200, {**ACCOUNT, "username": name}))
+    site.admin.delete()
+    assert site.refusal(name, PASSWORD) == INVALID
+    assert not User.objects.exists()
 
 
 @pytest.mark.parametrize("status", [400, 413])
