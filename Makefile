@@ -1,7 +1,7 @@
 PYTHON ?= python3
 VENV := .venv
 PIP := $(VENV)/bin/pip --quiet --disable-pip-version-check
-CODE := main.py tests bench
+CODE := main.py healthcheck.py tests bench
 
 help:  ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -22,6 +22,9 @@ lint: $(VENV)/test.stamp  ## check format, style and types
 	$(VENV)/bin/ruff check $(CODE)
 	$(VENV)/bin/mypy $(CODE)
 
+test-deploy: $(VENV)/deploy.stamp  ## try the deployment for real (root; needs docker.io, iptables, debootstrap)
+	$(VENV)/bin/python -m pytest tests/deploy $(PYTEST)
+
 bench: $(VENV)/test.stamp  ## measure speed and size (root; needs gcc and libpam0g-dev)
 	$(VENV)/bin/python bench/bench.py $(BENCH)
 
@@ -39,4 +42,8 @@ $(VENV)/test.stamp: $(VENV)/run.stamp pyproject.toml
 	$(PIP) install --group dev
 	@touch $@
 
-.PHONY: help run test lint bench
+$(VENV)/deploy.stamp: $(VENV)/test.stamp
+	$(PIP) install --group deploy
+	@touch $@
+
+.PHONY: help run test test-deploy lint bench
