@@ -87,6 +87,7 @@ class Engine:
             time.sleep(0.1)
         for left in self.docker("ps", "--all", "--quiet").split():  # by tests that were killed
             self.docker("rm", "--force", left)
+        self.docker("image", "prune", "--force")  # builds of former runs
 
     def stop(self) -> None:
         """Leave no process, mount, interface or packet filter rule behind, where it was started here."""
