@@ -1,9 +1,9 @@
 PYTHON ?= python3
 VENV := .venv
 PIP := $(VENV)/bin/pip --quiet --disable-pip-version-check
-CODE := main.py tests bench tools
 AUTHENTIK := tests/test_double.py tests/test_policy.py tests/test_blueprint.py
 WRAPPED := $(VENV)/authentik-policy.py
+CODE := main.py healthcheck.py tests bench tools
 
 help:  ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -31,6 +31,9 @@ lint: $(VENV)/test.stamp  ## check format, style and types
 blueprint:  ## write authentik-policy.py into authentik-blueprint.yaml
 	$(PYTHON) tools/write_blueprint.py
 
+test-deploy: $(VENV)/deploy.stamp  ## try the deployment for real (root; needs docker.io, iptables, debootstrap)
+	$(VENV)/bin/python -m pytest tests/deploy $(PYTEST)
+
 bench: $(VENV)/test.stamp  ## measure speed and size (root; needs gcc and libpam0g-dev)
 	$(VENV)/bin/python bench/bench.py $(BENCH)
 
@@ -48,4 +51,8 @@ $(VENV)/test.stamp: $(VENV)/run.stamp pyproject.toml
 	$(PIP) install --group dev
 	@touch $@
 
-.PHONY: help run test lint blueprint bench
+$(VENV)/deploy.stamp: $(VENV)/test.stamp
+	$(PIP) install --group deploy
+	@touch $@
+
+.PHONY: help run test test-deploy lint blueprint bench

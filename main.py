@@ -553,10 +553,13 @@ def read_file(path: str) -> bytes:
             data = file.read(1 if path == SHADOW else -1)  # that it can be read is all we want of shadow
     except PermissionError:
         of, groups = os.stat(path), sorted({os.getegid(), *os.getgroups()})
-        way = f"gid {of.st_gid} as a further group" if of.st_mode & 0o040 and of.st_gid else f"uid {of.st_uid}"
+        way, user = f"uid {of.st_uid}", of.st_uid
+        if of.st_mode & 0o040 and of.st_gid:
+            way, user = f"gid {of.st_gid} as a further group", os.geteuid()
         raise unavailable(
             f"{path} cannot be read: it belongs to uid {of.st_uid} and gid {of.st_gid}, mode {of.st_mode & 0o777:o}; "
-            f"this process has uid {os.geteuid()} and gids {groups}: run it with {way}, or CAP_DAC_READ_SEARCH"
+            f"this process has uid {os.geteuid()} and gids {groups}: run it with {way} "
+            f"(docker-compose.yml: RUN_AS={user}:{of.st_gid} in .env), or CAP_DAC_READ_SEARCH"
         ) from None
     except OSError as error:
         raise unavailable(f"{path} cannot be read: {error.strerror}") from None

@@ -91,10 +91,10 @@ SALTS = {"sha512": "$6$rounds=1000$saltsalt", "yescrypt": "$y$j75$saltsaltsaltsa
 
 @functools.cache
 def crypt(password: str, scheme: str) -> str:
-    """The hash of `password` by libcrypt (Python's module is gone since 3.13)."""
+    """The hash of `password` by libcrypt (Python's module is gone since 3.13); `scheme` may be a salt as well."""
     library = ctypes.CDLL("libcrypt.so.1")
     library.crypt.restype = ctypes.c_char_p
-    hashed: bytes = library.crypt(password.encode(), SALTS[scheme].encode()) or b"*"
+    hashed: bytes = library.crypt(password.encode(), SALTS.get(scheme, scheme).encode()) or b"*"
     assert not hashed.startswith(b"*"), f"libcrypt has no {scheme}"
     return hashed.decode()
 

@@ -78,14 +78,14 @@ def test_an_empty_file_is_named(start: Start, etc: Etc, filename: str) -> None:
 
 def test_a_shadow_file_for_its_group_only_names_the_group_that_helps(start: Start) -> None:
     service = start(user=65534, groups=[100])
-    assert_not_ready(service, "/etc/shadow", "gid 42", "uid 65534", "100")
+    assert_not_ready(service, "/etc/shadow", "gid 42", "uid 65534", "100", "RUN_AS=65534:42 in .env")
 
 
 def test_a_shadow_file_for_root_only_names_the_user_that_helps(start: Start, etc: Etc) -> None:
     service = start(user=65534, groups=[42])
     assert ready(service).status == 200
     (etc.path / "shadow").chmod(0o600)
-    assert_not_ready(service, "/etc/shadow", "uid 0", "uid 65534")
+    assert_not_ready(service, "/etc/shadow", "uid 0", "uid 65534", "RUN_AS=0:42 in .env")
 
 
 @pytest.mark.parametrize("filename", ["passwd", "group"])
