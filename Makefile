@@ -54,10 +54,10 @@ uninstall: root  ## take the systemd service away again (root)
 	@for kept in $(PAM_FILE) $(UNIT_FILE).d $(CONFIG); do \
 		if [ -e $$kept ]; then echo "kept $$kept, which has what you wrote: 'sudo rm -r $$kept' removes it"; fi; done
 
-# Asks /ready at the URL that the service told systemd, for at most 20 seconds.
+# Asks /ready at the URL that the service told systemd, again and again for 5 seconds. One answer takes at most 12: PAM may hang.
 define PROBE
 import json, ssl, sys, time, urllib.error, urllib.request
-url, until, said = sys.argv[1], time.monotonic() + 20, ""
+url, until, said = sys.argv[1], time.monotonic() + 5, ""
 while time.monotonic() < until:
     try:
         urllib.request.urlopen(url + "/ready", timeout=12, context=ssl._create_unverified_context())
