@@ -4,6 +4,11 @@ PIP := $(VENV)/bin/pip --quiet --disable-pip-version-check
 AUTHENTIK := tests/test_double.py tests/test_policy.py tests/test_blueprint.py
 WRAPPED := $(VENV)/authentik-policy.py
 CODE := main.py healthcheck.py tests bench tools
+APP := /opt/ugos-auth-proxy
+UNIT := ugos-auth-proxy.service
+UNIT_FILE := /etc/systemd/system/$(UNIT)
+PAM_FILE := /etc/pam.d/ugos-auth-proxy
+CONFIG := /etc/ugos-auth-proxy
 
 help:  ## show this
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -20,6 +25,52 @@ test: lint  ## check the code, run the tests, and measure what they cover
 		then $(VENV)/bin/python -m coverage combine --quiet && $(VENV)/bin/python -m coverage report; \
 		else echo "No service was started, so there is no coverage to measure: see the skipped tests"; fi
 
+install: python root  ## install it as a systemd service, or update or repair that (root)
+	@umask 022; install -d -m 755 -o root -g root $(APP); \
+	if ! cmp -s requirements.txt $(APP)/venv/requirements.txt || ! $(APP)/venv/bin/python -c 'import pam' 2>/dev/null; then \
+		echo "making $(APP)/venv"; rm -rf $(APP)/venv.new; \
+		$(PYTHON) -m venv $(APP)/venv.new && \
+		$(APP)/venv.new/bin/pip --quiet --disable-pip-version-check --no-cache-dir install --require-hashes -r requirements.txt && \
+		cp requirements.txt $(APP)/venv.new && rm -rf $(APP)/venv && mv $(APP)/venv.new $(APP)/venv; \
+	fi
+	@install -m 644 main.py $(APP)/main.py
+	@if [ ! -e $(PAM_FILE) ]; then install -m 644 ugos-auth-proxy.pam $(PAM_FILE); \
+		elif ! cmp -s ugos-auth-proxy.pam $(PAM_FILE); then echo "kept $(PAM_FILE), which is not the one shipped here"; fi
+	@install -m 644 $(UNIT) $(UNIT_FILE)
+	@systemctl daemon-reload
+	@systemctl --quiet enable $(UNIT)
+	@systemctl reset-failed $(UNIT) 2>/dev/null || true
+	@systemctl restart $(UNIT) || { journalctl --unit=$(UNIT) --lines=5 --output=cat --no-pager; \
+		echo "It does not start. When that is mended, run 'sudo make install' again" >&2; exit 1; }
+	@$(APP)/venv/bin/python -c "$$PROBE" "$$(systemctl show --property=StatusText --value $(UNIT))"
+
+uninstall: root  ## take the systemd service away again (root)
+	@systemctl --quiet disable --now $(UNIT) 2>/dev/null || true
+	@rm -rf $(APP) $(UNIT_FILE)
+	@systemctl daemon-reload
+	@systemctl reset-failed $(UNIT) 2>/dev/null || true
+	@if cmp -s ugos-auth-proxy.pam $(PAM_FILE); then rm $(PAM_FILE); fi
+	@rmdir $(UNIT_FILE).d $(CONFIG) 2>/dev/null || true
+	@for kept in $(PAM_FILE) $(UNIT_FILE).d $(CONFIG); do \
+		if [ -e $$kept ]; then echo "kept $$kept, which has what you wrote: 'sudo rm -r $$kept' removes it"; fi; done
+
+# Asks /ready at the URL that the service told systemd, again and again for 5 seconds. One answer takes at most 12: PAM may hang.
+define PROBE
+import json, ssl, sys, time, urllib.error, urllib.request
+url, until, said = sys.argv[1], time.monotonic() + 5, ""
+while time.monotonic() < until:
+    try:
+        urllib.request.urlopen(url + "/ready", timeout=12, context=ssl._create_unverified_context())
+        sys.exit(print("ugos-auth-proxy is ready at " + url))
+    except urllib.error.HTTPError as error:
+        said = json.load(error).get("error")
+    except OSError as error:
+        said = str(error)
+    time.sleep(0.5)
+sys.exit("ugos-auth-proxy runs at %s, but is not ready: %s\nWhat to do: see Permissions and Troubleshooting in README.md. The log: journalctl -u ugos-auth-proxy" % (url, said))
+endef
+export PROBE
+
 # the policy has a return outside of a function: it is checked as authentik wraps it
 lint: $(VENV)/test.stamp  ## check format, style and types
 	$(VENV)/bin/python tests/double/evaluator.py authentik-policy.py > $(WRAPPED)
@@ -31,20 +82,25 @@ lint: $(VENV)/test.stamp  ## check format, style and types
 blueprint:  ## write authentik-policy.py into authentik-blueprint.yaml
 	$(PYTHON) tools/write_blueprint.py
 
-test-deploy: $(VENV)/deploy.stamp  ## try the deployment for real (root; needs docker.io, iptables, debootstrap)
+test-deploy: $(VENV)/deploy.stamp  ## try the deployments for real (root; needs debootstrap, docker.io, iptables, systemd-container)
 	$(VENV)/bin/python -m pytest tests/deploy $(PYTEST)
 
 bench: $(VENV)/test.stamp  ## measure speed and size (root; needs gcc and libpam0g-dev)
 	$(VENV)/bin/python bench/bench.py $(BENCH)
 
-$(VENV)/run.stamp: requirements.txt
+$(VENV)/run.stamp: requirements.txt | python
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --require-hashes -r requirements.txt
+	@touch $@
+
+python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or later is needed: make PYTHON=python3.11 ..." >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 		{ echo "Python's venv module is missing: run 'apt install python3-venv' as root, then make again" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --require-hashes -r requirements.txt
-	@touch $@
+
+root:
+	@[ "$$(id -u)" = 0 ] || { echo "This needs root: run it with sudo" >&2; exit 1; }
 
 $(VENV)/test.stamp: $(VENV)/run.stamp pyproject.toml
 	$(PIP) install pip==26.3
@@ -55,4 +111,4 @@ $(VENV)/deploy.stamp: $(VENV)/test.stamp
 	$(PIP) install --group deploy
 	@touch $@
 
-.PHONY: help run test test-deploy lint blueprint bench
+.PHONY: help run test test-deploy lint blueprint bench install uninstall python root

@@ -41,7 +41,10 @@ from urllib.parse import parse_qsl
 try:
     import pam
 except ImportError:
-    sys.exit("ugos-auth-proxy: python-pam is missing: run `apt install python3-pampy`, or `pip install python-pam`")
+    sys.exit(
+        "ugos-auth-proxy: python-pam is missing: "
+        "run `apt install python3-pampy python3-six`, or `pip install python-pam`"
+    )
 
 __version__ = "0.2.0"
 
@@ -1450,6 +1453,20 @@ def make_server(settings: Settings) -> Server:
     return server
 
 
+def notify(server: Server) -> None:
+    """Tell systemd, where it waits for that (sd_notify(3)), that the service listens, and where."""
+    path = os.environ.pop("NOTIFY_SOCKET", "").replace("@", "\0", 1)
+    if not path:
+        return
+    host, port = server.socket.getsockname()[:2]
+    url = f"http{'s' if server.tls else ''}://{f'[{host}]' if ':' in host else host}:{port}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        try:
+            systemd.sendto(f"READY=1\nSTATUS={url}".encode(), path)
+        except OSError as error:
+            log("WARNING", "notify", error=error.strerror)
+
+
 def raise_descriptor_limit(settings: Settings) -> None:
     """Room for MAX_CONNECTIONS and what PAM opens, as far as the hard limit goes."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -1493,6 +1510,7 @@ def main(arguments: list[str]) -> int:
         where = f"HOST {settings.host}, PORT {settings.port}"
         print(f"ugos-auth-proxy: cannot listen on {where}: {error.strerror}", file=sys.stderr)
         return 2
+    notify(server)
 
     def await_signal() -> None:
         log("INFO", "stop", signal=signal.Signals(signal.sigwait(signals)).name)

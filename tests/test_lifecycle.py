@@ -3,6 +3,7 @@
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -94,6 +95,21 @@ def test_an_ipv4_client_of_an_ipv6_socket_is_called_by_its_ipv4_address(start: S
     service.host = "127.0.0.1"
     assert service.validate("des", right("des")).json["valid"] is True
     assert "client=127.0.0.1 " in service.wait_for_log("event=verdict")
+
+
+@pytest.mark.parametrize(("host", "url"), [("127.0.0.1", "http://127.0.0.1"), ("::1", "http://[::1]")])
+def test_systemd_is_told_once_it_listens_and_where(start: Start, tmp_path: Path, host: str, url: str) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        service = start(HOST=host, NOTIFY_SOCKET=tmp_path / "notify")
+        systemd.settimeout(30)
+        assert systemd.recv(1000).decode() == f"READY=1\nSTATUS={url}:{service.port}"
+
+
+def test_a_start_does_not_fail_because_nobody_is_there_to_be_told(start: Start, tmp_path: Path) -> None:
+    service = start(NOTIFY_SOCKET=tmp_path / "nobody")
+    assert "error=" in service.wait_for_log("level=WARNING event=notify ")
+    assert service.request("GET", "/health").status == 200
 
 
 @pytest.fixture(scope="module")
