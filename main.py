@@ -1455,7 +1455,7 @@ def make_server(settings: Settings) -> Server:
 
 def notify(server: Server) -> None:
     """Tell systemd, where it waits for that (sd_notify(3)), that the service listens, and where."""
-    path = os.environ.pop("NOTIFY_SOCKET", "").replace("@", "\0", 1)
+    path = re.sub("^@", "\0", os.environ.pop("NOTIFY_SOCKET", ""))
     if not path:
         return
     host, port = server.socket.getsockname()[:2]
