@@ -14,6 +14,7 @@ import pytest
 from authentik.core.models import User
 from conftest import WRONG, Service, right
 from evaluator import FILENAME
+from flow import DENIED
 from logins import UGOS, Site, link, user
 from objects import PolicyBinding, PromptStage
 
@@ -231,6 +232,24 @@ def test_a_mark_that_is_missing_or_not_the_user_s_key_passes_nobody(lined: Site,
         change_plan(browser, ugos_auth_proxy_user=mark, pending_user=pending)
         browser.submit(code="123456")
         assert browser.user is None
+
+
+@pytest.mark.parametrize("asked", [True, False])
+@pytest.mark.parametrize("name", ["akadmin", "des"])
+def test_the_deny_stage_does_not_take_the_mark_of_another(lined: Site, name: str, asked: bool) -> None:
+    link("des")
+    browser = lined.browser()
+    browser.start(UGOS)
+    browser.submit(uid_field=name)
+    session = browser.session
+    plan = session["authentik/flows/plan"]
+    plan.pop()  # as if the prompt had let jane.doe pass, before another user was identified
+    marked = {"ugos_auth_proxy_user": user("jane.doe").pk, "ugos_auth_proxy_asked": asked}
+    plan.context.update(marked, prompt_data={"password": WRONG})
+    session["authentik/flows/plan"] = plan
+    session.save()
+    assert browser.submit().component == DENIED
+    assert browser.user is None
 
 
 @pytest.mark.parametrize("arrangement", ARRANGEMENTS)
