@@ -49,10 +49,11 @@ class Asked(NamedTuple):
 
 class Hostile:
     """Listens on a port of its own; `validate` and `user_info` are what it answers: bytes, or what it does to the
-    connection until the event is set, which is when the test ends."""
+    connection until the event is set, which is when the test ends. `greeting` is done to it before it is read."""
 
-    def __init__(self, validate: Answer = RIGHT, user_info: Answer = KNOWN) -> None:
+    def __init__(self, validate: Answer = RIGHT, user_info: Answer = KNOWN, greeting: Answer = b"") -> None:
         self.answers = {"/validate": validate, "/user-info": user_info}
+        self.greeting = greeting
         self.asked: list[Asked] = []
         self.over = threading.Event()
         self.listener = socket.create_server(("127.0.0.1", 0))
@@ -69,6 +70,9 @@ class Hostile:
 
     def serve(self, connection: socket.socket) -> None:
         with connection, connection.makefile("rb") as file, contextlib.suppress(OSError, ValueError):
+            if not isinstance(self.greeting, bytes):
+                self.greeting(connection, self.over)
+                return
             method, target, _ = file.readline().decode("latin-1").split(" ")
             headers = http.client.parse_headers(file)
             body = file.read(int(headers.get("Content-Length", "0")))

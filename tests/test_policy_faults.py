@@ -1,6 +1,7 @@
 """authentik-policy.py against proxies that fail, lie, hang or are not there: nobody gets in, nothing gets out."""
 
 import json
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 from authentik.core.models import User
-from conftest import BOUND, TOKEN, free_port, keep_secret
+from conftest import BOUND, TOKEN, Start, free_port, keep_secret, right
 from hostile import ACCOUNT, KNOWN, RIGHT, WRONG, Answer, Hostile, answer, dripping, endless, silent
 from logins import AKADMINS, INVALID, UNREACHABLE, Site, link
 
@@ -236,6 +237,39 @@ def test_plain_http_where_tls_was_set_up_lets_nobody_in(
 ) -> None:
     monkeypatch.setenv("UGOS_AUTH_PROXY_URL", proxy(WRONG).url.replace("http:", "https:"))
     assert site.refusal("alice", PASSWORD) == UNREACHABLE
+
+
+HANDSHAKES: dict[str, Answer] = {
+    "silence": silent,
+    "a drip": dripping(b"\x16\x03\x03\x40\x00" + b"\x02" * 900),  # a record of TLS that goes on and on
+}
+
+
+@pytest.mark.parametrize("case", HANDSHAKES)
+def test_a_handshake_that_never_ends_lets_nobody_in(site: Site, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+    with Hostile(greeting=HANDSHAKES[case]) as stub:  # at its end it sees the connection closed
+        monkeypatch.setenv("UGOS_AUTH_PROXY_URL", stub.url.replace("http:", "https:"))
+        assert site.refusal("alice", PASSWORD) == UNREACHABLE
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_a_private_certificate_is_trusted_where_it_is_named_and_nowhere_else(
+    site: Site, start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, trusted: bool
+) -> None:
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=nas"
+    options = ["-addext", "subjectAltName=IP:127.0.0.1", "-out", str(cert), "-keyout", str(key)]
+    subprocess.run([*command.split(), *options], check=True, capture_output=True)
+    running = start(AUTH_TOKEN=TOKEN, TLS_CERT=cert, TLS_KEY=key)
+    monkeypatch.setenv("UGOS_AUTH_PROXY_URL", f"https://127.0.0.1:{running.port}")
+    monkeypatch.setenv("UGOS_AUTH_PROXY_TOKEN", TOKEN)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(cert))  # must not count
+    if trusted:
+        monkeypatch.setenv("UGOS_AUTH_PROXY_CA", str(cert))
+        assert site.lets_in("des", right("des")) == "des"
+    else:
+        assert site.refusal("des", right("des")) == UNREACHABLE
+        assert not any("event=request" in line for line in running.log_lines())
 
 
 BAD_SETTINGS = {
