@@ -216,6 +216,14 @@ def test_a_password_changed_on_the_nas_counts_at_once(site: Site, nas: Service) 
     assert site.refusal("des", "new-password") == INVALID
 
 
+def test_an_account_that_is_removed_on_the_nas_gets_in_no_more(site: Site, nas: Service) -> None:
+    assert site.lets_in("des", right("des")) == "des"
+    for file in ("passwd", "shadow"):
+        rows = [row for row in nas.etc.read(file).splitlines(keepends=True) if not row.startswith("des:")]
+        nas.etc.replace(file, "".join(rows))
+    assert site.refusal("des", right("des")) == INVALID
+
+
 # --- Whose password counts -----------------------------------------------------------------------
 
 
