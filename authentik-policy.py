@@ -30,7 +30,7 @@ def take_password() -> object:
 try:
     session = http_request.session
     plan = request.context.get("flow_plan") or session["authentik/flows/plan"]
-    at_prompt = request.context.get("prompt_data") is not plan.context.get("prompt_data")  # else at the deny stage
+    at_prompt = request.context.get("prompt_data") != plan.context.get("prompt_data")  # else at the deny stage
     password = take_password()
 
     import json
@@ -63,6 +63,7 @@ INVALID = "Invalid credentials"
 NOT_LINKED = "the user is authentik's, not the NAS's: the attribute ugos_user: true links it"
 UNREACHABLE = "The NAS cannot be reached. Try again later."
 REFUSALS = {
+    INVALID: INVALID,
     "Password expired": "Your NAS password has expired. Change it in UGOS.",
     "Account expired": "Your NAS account has expired.",
 }
@@ -118,6 +119,10 @@ def ask(method: str, path: str, **content: Any) -> tuple[int, str, dict[str, obj
     result: list[tuple[int, str, dict[str, object]]] = []
     trouble = [f"no whole answer within {ANSWER_SECONDS} seconds"]
 
+    class Session(http.Session):
+        def get_redirect_target(self, resp: http.Response) -> None:
+            """None is followed; without this the body of one would be read whole, whatever allow_redirects says."""
+
     class Adapter(HTTPAdapter):
         def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
             pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
@@ -128,6 +133,7 @@ def ask(method: str, path: str, **content: Any) -> tuple[int, str, dict[str, obj
                 connections.append(connection.dup())  # TLS takes the first over
                 if expired.is_set():
                     connection.close()
+                    connections[-1].close()
                 return connection
 
             pool.ConnectionCls = type("Connection", (pool.ConnectionCls,), {"_new_conn": connect_and_remember})
@@ -140,9 +146,10 @@ def ask(method: str, path: str, **content: Any) -> tuple[int, str, dict[str, obj
 
     def run() -> None:
         try:
-            with http.Session() as session:
+            with Session() as session:
                 session.trust_env = False  # no proxy that would see passwords, no .netrc in place of the token
-                session.mount(settings.UGOS_AUTH_PROXY_URL, Adapter())
+                for scheme in ("http://", "https://"):
+                    session.mount(scheme, Adapter())
                 response = session.request(
                     method,
                     settings.UGOS_AUTH_PROXY_URL.rstrip("/") + path,
@@ -197,7 +204,7 @@ def validate(name: str, password: str) -> str:
         return nas_name
     if status == 200 and answer.get("valid") is False:
         error = str(answer.get("error"))
-        raise Refused(f"the NAS says {error!r}", REFUSALS.get(error, INVALID))
+        raise Refused(f"the NAS says {error if error in REFUSALS else 'no'}", REFUSALS.get(error, INVALID))
     if status == 429:
         seconds = int(retry_after) if re.fullmatch("[0-9]{1,6}", retry_after) else 300
         minutes = max(1, -(-seconds // 60))
@@ -322,6 +329,8 @@ def log_in(pending: User, password: object) -> User:
     if not isinstance(password, str) or not password:
         raise Refused("no password was typed")
     name = user.username if user else pending.username.strip()
+    if len(name) > 150:  # User.username's length; what follows would take minutes for a long one
+        raise Refused("no user has so long a name")
     reason = objection(user) if user else akadmin_objection(name)
     if settings.ALLOW_LOCAL_USERS:
         if reason == NOT_LINKED and user and user.check_password(password):
@@ -330,11 +339,17 @@ def log_in(pending: User, password: object) -> User:
             make_password(password)  # takes as long as to check one
     if reason:
         warn(f"{name!r}: {reason}")
-        validate(name, secrets.token_urlsafe())  # the NAS never sees this password, and the refusal takes as long
+        other = secrets.token_urlsafe().ljust(
+            len(json.dumps(password)) - 2, "x"
+        )  # the NAS never sees this password,
+        try:
+            validate(name, other)  # and the refusal takes as long
+        except Fault as fault:
+            raise Refused(f"{reason}; {fault}", UNREACHABLE) from None
         raise Refused(reason)
     nas_name = validate(name, password)
     if nas_name != name and (user or nas_name.casefold() != name.casefold()):
-        raise Refused(f"the NAS answers for {nas_name!r}")
+        raise Refused("the NAS answers for another name, or spells it otherwise")
     account = user_info(nas_name)
     with transaction.atomic():
         user = user or find(nas_name) or create(nas_name, account)

@@ -77,7 +77,7 @@ class Hostile:
             headers = http.client.parse_headers(file)
             body = file.read(int(headers.get("Content-Length", "0")))
             self.asked.append(Asked(method, target, headers, body))
-            told = self.answers[target.split("?")[0]]
+            told = self.answers.get(target.split("?")[0], b"")
             if isinstance(told, bytes):
                 connection.sendall(told)
             else:

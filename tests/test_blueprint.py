@@ -156,6 +156,31 @@ def test_an_open_form_of_a_nas_user_writes_nothing(site: Site, strong: bool) -> 
     site.browsers.clear()  # that authentik's own flow leaves what was typed in the session is not ours to mend
 
 
+def test_a_form_that_was_opened_before_the_user_was_linked_does_not_undo_the_link(site: Site) -> None:
+    """The settings page puts the user into the plan as it is then."""
+    jane = User.objects.create_user("jane.doe", "jane@example.com", None)
+    browser = site.browser()
+    browser.start(CHANGE, jane)
+    session = browser.session
+    plan = session["authentik/flows/plan"]
+    plan.context["pending_user"] = jane
+    session["authentik/flows/plan"] = plan
+    session.save()
+    User.objects.filter(pk=jane.pk).update(attributes={"ugos_user": True})
+    password = keep_secret("Second-Door-2026")
+    browser.submit(password=password, password_repeat=password)
+    assert user("jane.doe").attributes == {"ugos_user": True}
+    assert not user("jane.doe").has_usable_password()
+    site.browsers.clear()  # that authentik's own flow leaves what was typed in the session is not ours to mend
+
+
+@pytest.mark.parametrize("value", ["false", "yes", 1, None])
+def test_who_is_no_nas_user_for_the_policy_is_none_for_the_default_flow(site: Site, value: object) -> None:
+    local = User.objects.create_user("boss", "boss@example.com", keep_secret("local-password"))
+    User.objects.filter(pk=local.pk).update(attributes={"ugos_user": value})
+    assert site.lets_in("boss", "local-password", DEFAULT) == "boss"
+
+
 @pytest.mark.parametrize("name", ["akadmin", "boss"])
 @pytest.mark.parametrize("marked", [False, True])
 def test_everybody_else_changes_the_password_as_before(site: Site, name: str, marked: bool) -> None:

@@ -1,6 +1,7 @@
 """authentik-policy.py against proxies that fail, lie, hang or are not there: nobody gets in, nothing gets out."""
 
 import json
+import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -119,6 +120,7 @@ BAD_VERDICTS: dict[str, Answer] = {
     "silence": silent,
     "a drip": dripping(answer(200, {"valid": True, "username": "alice"}, ["X-Slow: " + "z" * 600])),
     "a dripping body": dripping(b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n" + b" " * 900),
+    "a redirect without end": endless(b"HTTP/1.1 302 Found\r\nLocation: /health\r\n\r\n"),
     "a body without end": endless(b"HTTP/1.1 200 OK\r\n\r\n"),
     "a head without end": endless(b"HTTP/1.1 200 OK\r\nX-A:"),
     "continue without end": dripping(b"HTTP/1.1 100 Continue\r\n\r\n" * 100),
@@ -135,6 +137,63 @@ def test_a_verdict_that_is_not_one_lets_nobody_in(site: Site, proxy: Ask, case: 
     assert not site.signals  # authentik must not count it against the user
     assert any(line.startswith("error") and "/validate" in line for line in site.log)
     assert set(User.objects.values_list("username", flat=True)) == {"akadmin", "alice"}
+
+
+def test_a_redirect_is_not_read_beyond_the_bound(site: Site, proxy: Ask) -> None:
+    sent: list[int] = []
+
+    def flow(connection: socket.socket, over: threading.Event) -> None:
+        connection.sendall(b"HTTP/1.1 302 Found\r\nLocation: /health\r\n\r\n")
+        while len(sent) < 4000 and not over.is_set():
+            connection.sendall(b" " * 65536)
+            sent.append(65536)
+
+    proxy(flow)
+    assert site.refusal("alice", PASSWORD) == UNREACHABLE
+    assert sum(sent) < 100 * 65536  # what the buffers of the sockets hold
+
+
+@pytest.mark.parametrize("path", ["/", "//", "/a/..", "?x=1", "#f"])
+def test_however_the_url_is_written_the_connection_is_cut(
+    site: Site, proxy: Ask, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    stub = proxy(silent)
+    stub.answers = dict.fromkeys(("/validate", "//validate", "///validate", "/a/../validate", "/"), silent)
+    monkeypatch.setenv("UGOS_AUTH_PROXY_URL", stub.url + path)
+    assert site.refusal("alice", PASSWORD) == UNREACHABLE
+
+
+@pytest.mark.parametrize("told", ["error", "username"])
+def test_what_the_proxy_echoes_is_not_logged(site: Site, proxy: Ask, told: str) -> None:
+    echo = {"valid": False, "error": f"no account takes {PASSWORD}"}
+    proxy(answer(200, echo if told == "error" else {"valid": True, "username": PASSWORD}))
+    assert site.refusal("alice", PASSWORD) == INVALID  # the fixture looks for the password in the log
+
+
+def test_a_long_name_is_refused_before_anything_is_done_with_it(site: Site, proxy: Ask) -> None:
+    asked = proxy().asked
+    assert site.refusal("a" + "\u0301\u0316" * 75, PASSWORD) == INVALID
+    assert not asked
+
+
+@pytest.mark.parametrize("password", ["x" * 5000, "\u20ac" * 700, "short", '"' * 3000])
+def test_for_a_local_user_a_password_of_the_same_size_is_sent(site: Site, proxy: Ask, password: str) -> None:
+    """A body over 4096 bytes is answered at once: that must not tell local users from the others."""
+    asked = proxy(WRONG).asked
+    User.objects.create_user("alice", "alice@example.com", None)
+    for name in ("alice", "carol"):
+        site.refusal(name, password)
+    sizes = [len(each.body) for each in asked]
+    assert abs(sizes[0] - max(sizes[1], 80)) <= 10
+
+
+def test_guesses_at_local_passwords_count_while_the_nas_is_down(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UGOS_AUTH_PROXY_URL", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("ALLOW_LOCAL_USERS", "true")
+    User.objects.create_user("alice", "alice@example.com", keep_secret("local-password"))
+    assert site.refusal("alice", PASSWORD) == UNREACHABLE
+    assert site.signals == [{"username": "alice"}]
+    assert site.lets_in("alice", "local-password") == "alice"
 
 
 @pytest.mark.parametrize("name", ["bob", "Alice ", "alicе", "", "akadmin", "root"])
