@@ -339,11 +339,10 @@ def log_in(pending: User, password: object) -> User:
             make_password(password)  # takes as long as to check one
     if reason:
         warn(f"{name!r}: {reason}")
-        other = secrets.token_urlsafe().ljust(
-            len(json.dumps(password)) - 2, "x"
-        )  # the NAS never sees this password,
+        # the NAS never sees this password, and the refusal takes as long: the size matters to the proxy
+        other = secrets.token_urlsafe().ljust(len(json.dumps(password)) - 2, "x")
         try:
-            validate(name, other)  # and the refusal takes as long
+            validate(name, other)
         except Fault as fault:
             raise Refused(f"{reason}; {fault}", UNREACHABLE) from None
         raise Refused(reason)

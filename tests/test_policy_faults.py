@@ -157,10 +157,21 @@ def test_a_redirect_is_not_read_beyond_the_bound(site: Site, proxy: Ask) -> None
 def test_however_the_url_is_written_the_connection_is_cut(
     site: Site, proxy: Ask, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    stub = proxy(silent)
-    stub.answers = dict.fromkeys(("/validate", "//validate", "///validate", "/a/../validate", "/"), silent)
+    drip = dripping(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 9000)
+    stub = proxy()
+    stub.answers = dict.fromkeys(("/validate", "//validate", "///validate", "/a/../validate", "/"), drip)
     monkeypatch.setenv("UGOS_AUTH_PROXY_URL", stub.url + path)
+    before = set(threading.enumerate())
     assert site.refusal("alice", PASSWORD) == UNREACHABLE
+    none_is_left(before)
+
+
+def none_is_left(before: set[threading.Thread]) -> None:
+    """Of the threads that ask the proxy."""
+    for thread in set(threading.enumerate()) - before:
+        if thread.name.endswith("(run)"):
+            thread.join(BOUND)
+            assert not thread.is_alive()
 
 
 @pytest.mark.parametrize("told", ["error", "username"])
@@ -393,7 +404,4 @@ def test_an_answer_that_is_late_leaves_no_thread_behind(site: Site, proxy: Ask) 
     for told in (silent, dripping(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 900)):
         proxy(told)
         assert site.refusal("alice", PASSWORD) == UNREACHABLE
-    for thread in set(threading.enumerate()) - before:
-        if thread.name.endswith("(run)"):
-            thread.join(BOUND)
-            assert not thread.is_alive()
+    none_is_left(before)
