@@ -936,6 +936,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.connection.setblocking(False)
         with contextlib.suppress(OSError):
             self.fail(error)
+        self.state = WAITING  # also where the peer was gone: `stop` waits for nothing here
         self.cut()
 
     def user_info(self) -> dict[str, Any]:

@@ -4,13 +4,16 @@ import os
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import WRONG, Etc, Start, right
+from conftest import WRONG, Etc, Service, Start, right
 from wire import HEALTH, Wire, login
 
 
@@ -54,7 +57,9 @@ def test_a_port_can_be_taken_again_at_once(start: Start) -> None:
         assert again.request("GET", "/health").status == 200
 
 
-def test_a_call_that_hangs_in_pam_does_not_hold_the_stop(start: Start, etc: Etc) -> None:
+@contextmanager
+def hanging(start: Start, etc: Etc) -> Iterator[tuple[Service, Wire]]:
+    """A service with a login that hangs in PAM until the end, and its connection."""
     etc.script("hang", 'echo "$$" > /etc/hangs\nexec sleep 60\n')
     etc.pam("ugos-auth-proxy", "auth required pam_exec.so quiet /etc/hang\naccount required pam_unix.so\n")
     service = start()
@@ -64,13 +69,30 @@ def test_a_call_that_hangs_in_pam_does_not_hold_the_stop(start: Start, etc: Etc)
         while not (etc.path / "hangs").exists() or not etc.read("hangs"):
             assert time.monotonic() < deadline
             time.sleep(0.02)
-        began = time.monotonic()
         try:
-            service.process.terminate()
-            assert service.process.wait(30) == 0
-            assert time.monotonic() - began < 14  # 10, and a slow machine
+            yield service, wire
         finally:
             os.kill(int(etc.read("hangs")), signal.SIGKILL)
+
+
+def test_a_call_that_hangs_in_pam_does_not_hold_the_stop(start: Start, etc: Etc) -> None:
+    with hanging(start, etc) as (service, _):
+        began = time.monotonic()
+        service.process.terminate()
+        assert service.process.wait(30) == 0
+        assert time.monotonic() - began < 14  # 10, and a slow machine
+
+
+def test_a_call_that_hangs_for_a_peer_who_is_gone_does_not_hold_the_stop(start: Start, etc: Etc) -> None:
+    with hanging(start, etc) as (service, wire):
+        wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closing resets
+        wire.file.close()
+        wire.socket.close()
+        service.wait_for_log("event=verdict .*reason=HANG")
+        began = time.monotonic()
+        service.process.terminate()
+        assert service.process.wait(30) == 0
+        assert time.monotonic() - began < 9  # a request that runs would be given 10
 
 
 def test_an_answer_that_is_not_taken_does_not_hold_the_stop(start: Start) -> None:
