@@ -314,15 +314,18 @@ class Gate:
     """The turns at PAM: at most `limit` calls at once, others wait in order of arrival, in two lanes that take turns.
     A call that waits for `PATIENCE` seconds, or runs for `HANG`, ends with an Error; one that hangs no longer counts
     against the limit, until `MAX_HUNG` hang: then none is started. A call runs in the thread that asks while nobody
-    waits. Those that had to wait run in threads of their own: if each asking thread went on by itself, a processor
+    waits. Those that had to wait run in threads kept for them: if each asking thread went on by itself, a processor
     would stand idle (SHA-512, 16 clients on two: 0.65 of libpam's own rate, against 0.86)."""
 
     PATIENCE, HANG, MAX_HUNG = 4.0, 10.0, 8
 
     def __init__(self, limit: int) -> None:
         self.limit, self.lock, self.turn = limit, threading.Lock(), True
+        self.work_to_do, self.idle = threading.Condition(self.lock), 0  # kept threads, and how many wait for work
         self.lanes = collections.deque[Call](), collections.deque[Call]()
         self.running, self.hung = set[Call](), set[Call]()
+        for _ in range(limit):
+            self.start_thread()
 
     def ask(self, call: Call, abandon: Callable[[Error], None] | None = None) -> Verdict:
         """The verdict of `call`, run in its turn; raises what it raised, or Error. With `abandon`, it may run in this
@@ -379,17 +382,26 @@ class Gate:
     def wake(self) -> None:
         """See to it that someone serves the lanes. The lock is held."""
         if len(self.running) < self.limit and any(self.lanes):
-            try:
-                _thread.start_new_thread(self.work, ())
-            except RuntimeError:  # the next call or the next sweep tries again
-                log("ERROR", "thread", error="no thread to be had")
+            if self.idle:
+                self.work_to_do.notify()
+            else:  # the others hang, or are about to look for work
+                self.start_thread()
+
+    def start_thread(self) -> None:
+        try:
+            _thread.start_new_thread(self.work, ())
+        except RuntimeError:  # the next call or the next sweep tries again
+            log("ERROR", "thread", error="no thread to be had")
 
     def work(self) -> None:
         while True:
             with self.lock:
-                call = self.take()
-            if not call:
-                return
+                while not (call := self.take()):
+                    if self.idle == self.limit:
+                        return
+                    self.idle += 1
+                    self.work_to_do.wait()
+                    self.idle -= 1
             self.perform(call)
 
     def sweep(self, now: float) -> None:
@@ -882,7 +894,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             raise Error(405, "Method not allowed", {"Allow": ", ".join(methods)})
         if guarded and self.server.token:
             scheme, _, given = head.headers.get("authorization", "").partition(" ")
-            right = hmac.compare_digest(given.strip().encode("latin-1"), self.server.token)
+            right = hmac.compare_digest(given.strip(" \t").encode("latin-1"), self.server.token)
             if not right or scheme.lower() != "bearer":
                 raise Error(401, "Authorization: Bearer TOKEN is missing or wrong", {"WWW-Authenticate": "Bearer"})
             with contextlib.suppress(ValueError):  # whoever has the token is believed who the client is
@@ -983,10 +995,9 @@ ROUTES: dict[str, tuple[Callable[[Handler], dict[str, Any]], tuple[str, ...], di
 class Server(http.server.ThreadingHTTPServer):
     """The listening socket, the `connections`, the longest waiting first, and those `leaving` after their answer."""
 
-    daemon_threads = True
     allow_reuse_port = False  # or another process of this user could share the port, and the passwords
     request_queue_size = 256
-    SWEEP = 0.25  # seconds between two looks at the deadlines, where nobody connects
+    SWEEP = 0.25  # seconds between two looks at the deadlines
     MAX_LEAVING = 64  # of those that were not cut, but have their answer on its way
 
     def __init__(self, settings: Settings) -> None:
@@ -995,7 +1006,7 @@ class Server(http.server.ThreadingHTTPServer):
         self.gate = Gate(len(os.sched_getaffinity(0)))
         self.throttle, self.mounts = Throttle(settings.max_failures, settings.failure_window), Mounts()
         self.connections, self.leaving = collections.OrderedDict[Handler, None](), set[Handler]()
-        self.lock = threading.RLock()
+        self.lock, self.next_sweep = threading.RLock(), 0.0
         self.spare = open("/dev/null", "rb")  # a descriptor, to give up when none is left
         try:
             self.address_family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
@@ -1027,7 +1038,8 @@ class Server(http.server.ThreadingHTTPServer):
         """Whether there is room, which the longest waiting connection makes if need be."""
         with self.lock:
             if len(self.connections) >= self.settings.max_connections:
-                leaving = min(self.connections, key=lambda c: c.state)
+                waiting = (c for c in self.connections if c.state == WAITING)
+                leaving = next(waiting, None) or min(self.connections, key=lambda c: c.state)
                 if leaving.state == BUSY or (leaving.state == ANSWERING and len(self.leaving) >= self.MAX_LEAVING):
                     self.refuse(request)
                     return False
@@ -1055,6 +1067,10 @@ class Server(http.server.ThreadingHTTPServer):
                 request.state, request.deadline = REFUSED, time.monotonic() + 1
                 self.leaving.add(request)
 
+    def process_request(self, request: Handler, client_address: Any) -> None:  # type: ignore[override]
+        # not by Thread.start(), which waits for the new thread
+        _thread.start_new_thread(self.process_request_thread, (request, client_address))  # type: ignore[arg-type]
+
     def finish_request(self, request: Handler, client_address: Any) -> None:  # type: ignore[override]
         super(Handler, request).__init__(request.connection, client_address, self)  # serves it to its end
 
@@ -1078,6 +1094,9 @@ class Server(http.server.ThreadingHTTPServer):
     def sweep(self) -> None:
         """End what is past its time: connections, and calls at the gate. To be called all the time."""
         now = time.monotonic()
+        if now < self.next_sweep:
+            return
+        self.next_sweep = now + self.SWEEP
         self.gate.sweep(now)
         with self.lock:
             for connection in [c for c in (*self.connections, *self.leaving) if c.deadline < now]:
