@@ -85,6 +85,9 @@ blueprint:  ## write authentik-policy.py into authentik-blueprint.yaml
 test-deploy: $(VENV)/deploy.stamp  ## try the deployments for real (root; needs debootstrap, docker.io, iptables, systemd-container)
 	$(VENV)/bin/python -m pytest tests/deploy $(PYTEST)
 
+soak: $(VENV)/test.stamp  ## run for SOAK_MINUTES (3) under all kinds of clients, and look for what is lost or left behind
+	$(VENV)/bin/python -m pytest -s tests/soak $(PYTEST)
+
 bench: $(VENV)/test.stamp  ## measure speed and size (root; needs gcc and libpam0g-dev)
 	$(VENV)/bin/python bench/bench.py $(BENCH)
 
@@ -111,4 +114,4 @@ $(VENV)/deploy.stamp: $(VENV)/test.stamp
 	$(PIP) install --group deploy
 	@touch $@
 
-.PHONY: help run test test-deploy lint blueprint bench install uninstall python root
+.PHONY: help run test test-deploy soak lint blueprint bench install uninstall python root

@@ -20,14 +20,18 @@ class Pair(NamedTuple):
     key: Path
 
 
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
-    folder = tmp_path_factory.mktemp("tls")
+def make_pair(folder: Path) -> Pair:
+    """A certificate for 127.0.0.1, and its key."""
     pair = Pair(folder / "cert.pem", folder / "key.pem")
     command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=nas"
     options = ["-addext", "subjectAltName=IP:127.0.0.1", "-out", str(pair.cert), "-keyout", str(pair.key)]
     subprocess.run([*command.split(), *options], check=True, capture_output=True)
     return pair
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    return make_pair(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture
