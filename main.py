@@ -19,6 +19,7 @@ import http.server
 import ipaddress
 import json
 import math
+import mmap
 import os
 import pwd
 import random
@@ -61,7 +62,8 @@ class Error(Exception):
 
 LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40}
 BARE = re.compile(r"[!#-\[\]-~]+")  # visible ASCII without the quote and the backslash
-log_level, log_lost, log_file = LEVELS["INFO"], 0, False
+log_level, log_file, log_lock = LEVELS["INFO"], False, threading.Lock()
+log_lost, log_gap = 0, ""  # how many lines could not be written, and what ends one that was written in part
 
 
 def quoted(value: object) -> str:
@@ -83,20 +85,19 @@ def timestamps(second: int) -> tuple[str, str]:
 
 def log(level: str, event: str, **values: object) -> None:
     """Write one `key=value` line to stderr. One that cannot be written is dropped, and the next says how many were."""
-    global log_lost
+    global log_lost, log_gap
     if LEVELS[level] < log_level:
         return
     pairs = {"time": timestamps(int(time.time()))[0], "level": level, "event": event, **values}
-    if log_lost:
-        pairs["lost"] = log_lost
-    line = " ".join(f"{key}={quoted(value)}" for key, value in pairs.items())
-    try:
-        if not (log_file or select.select((), (2,), (), 0 if log_lost else 0.1)[1]):  # a pipe that nobody empties
-            raise BlockingIOError
-        os.write(2, line.encode("utf-8", "backslashreplace") + b"\n")
-        log_lost = 0
-    except OSError:
-        log_lost += 1
+    line, written = " ".join(f"{key}={quoted(value)}" for key, value in pairs.items()), 0
+    with log_lock:
+        data = f"{log_gap}{line}{f' lost={log_lost}' if log_lost else ''}\n".encode("utf-8", "backslashreplace")
+        with contextlib.suppress(OSError):  # a pipe that nobody empties gets no more until somebody does
+            if log_file or select.select((), (2,), (), 0 if log_lost else 0.1)[1]:
+                written = os.write(2, data)
+        if written:
+            log_gap = "" if written == len(data) else "\n"
+        log_lost = 0 if written == len(data) else log_lost + 1
 
 
 def log_bug(error: BaseException) -> None:
@@ -268,6 +269,10 @@ class Attempt(pam.pam):
         if name == "SUCCESS" and self.account_phase:
             return Verdict("", "PAM_SUCCESS")
         if name in REFUSALS:
+            try:
+                mmap.mmap(-1, 2**25).close()
+            except OSError:  # crypt(3) could not have it either, and pam_unix takes that for a wrong password
+                raise Error(503, "There is not enough memory", reason="MEMORY") from None
             return Verdict(REFUSALS[name] if self.account_phase else INVALID, f"PAM_{name}")
         remedy = REMEDIES.get(name, "the log of the system may say why")
         raise Error(503, f"PAM gave no verdict: PAM_{name}; {remedy}", reason=f"PAM_{name}")
@@ -807,12 +812,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
     `deadline` is when it is cut. Whoever has to leave, to make room or for the stop, is not in `server.connections`."""
 
     disable_nagle_algorithm = True
+    rbufsize = 0  # `receive` keeps what has come
     server: "Server"
 
     def __init__(self, connected: socket.socket, address: str, server: "Server") -> None:
         self.connection, self.server, self.peer = connected, server, read_client(address.partition("%")[0])
         self.state, self.deadline = WAITING, time.monotonic() + server.settings.request_timeout
         self.data = b""  # what has come and is not used yet
+        self.served = False  # by a thread, which may have found no memory to begin
 
     def enter(self, state: int) -> None:
         """Go on to `state`; raises ConnectionAbortedError where it has to leave, though not before a ready answer."""
@@ -848,7 +855,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def receive(self) -> None:
         """More bytes into `data`; raises ConnectionError at the end of the stream."""
-        more = self.rfile.read1(16_384)
+        more = self.connection.recv(2048)  # a larger buffer would be kept for each connection that drips
         if not more:
             raise ConnectionResetError
         self.data += more
@@ -998,6 +1005,7 @@ class Server(http.server.ThreadingHTTPServer):
     allow_reuse_port = False  # or another process of this user could share the port, and the passwords
     request_queue_size = 256
     SWEEP = 0.25  # seconds between two looks at the deadlines
+    RESERVE = 16  # descriptors that no connection gets: without one, pam_unix finds no account, which is a refusal
     MAX_LEAVING = 64  # of those that were not cut, but have their answer on its way
 
     def __init__(self, settings: Settings) -> None:
@@ -1023,6 +1031,10 @@ class Server(http.server.ThreadingHTTPServer):
             if self.spare.closed:
                 self.spare = open("/dev/null", "rb")
             connected, peer = self.socket.accept()
+            if 0 <= resource.getrlimit(resource.RLIMIT_NOFILE)[0] - self.RESERVE <= connected.fileno():
+                connected.close()
+                log("ERROR", "accept", error="the descriptors that are left are for PAM")
+                raise BlockingIOError
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE):
                 log("ERROR", "accept", error=error.strerror)
@@ -1072,6 +1084,7 @@ class Server(http.server.ThreadingHTTPServer):
         _thread.start_new_thread(self.process_request_thread, (request, client_address))  # type: ignore[arg-type]
 
     def finish_request(self, request: Handler, client_address: Any) -> None:  # type: ignore[override]
+        request.served = True
         super(Handler, request).__init__(request.connection, client_address, self)  # serves it to its end
 
     def shutdown_request(self, request: Handler) -> None:  # type: ignore[override]
@@ -1101,7 +1114,7 @@ class Server(http.server.ThreadingHTTPServer):
         with self.lock:
             for connection in [c for c in (*self.connections, *self.leaving) if c.deadline < now]:
                 connection.cut()
-                if connection.state == REFUSED:  # it has no thread to close it
+                if connection.state == REFUSED or not connection.served:  # it has no thread to close it
                     self.shutdown_request(connection)
 
     def stop(self) -> None:

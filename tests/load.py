@@ -145,7 +145,7 @@ class Load:
 
 # --- What a service holds ------------------------------------------------------------------------
 
-KEPT_THREADS = 2 + len(CPUS)  # accepting, awaiting a signal, and one for each turn at PAM
+KEPT_THREADS = 1 + len(CPUS)  # accepting, and one for each turn at PAM
 
 
 def await_that(condition: Callable[[], object], what: str) -> None:

@@ -93,7 +93,6 @@ def test_files_that_are_replaced_in_the_middle_of_reads_change_no_answer(start: 
 # --- What the system has no more of ------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=False, reason="PAM's own lookup finds nobody without a descriptor: PAM_USER_UNKNOWN")
 def test_when_connections_take_all_descriptors_nothing_false_is_said(start: Start) -> None:
     service = start(before="ulimit -n 48;", MAX_CONNECTIONS=500, REQUEST_TIMEOUT=60)
     with under_load(service) as load, contextlib.ExitStack() as taken:
@@ -110,9 +109,6 @@ def test_without_threads_open_connections_go_on_and_new_ones_are_closed(start: S
         assert load.next() == ALL_TRUE | ALL_CLOSED
 
 
-@pytest.mark.xfail(
-    strict=False, reason="crypt without memory is PAM_AUTH_ERR, and a connection whose thread dies at birth is kept"
-)
 def test_without_memory_nothing_false_is_said(start: Start) -> None:
     service = start(REQUEST_TIMEOUT=3)
     pid, limits = service.process.pid, (2**20, resource.RLIM_INFINITY)  # less than it has: not a page more
@@ -205,9 +201,6 @@ def log_to(path: str, before: str = "") -> str:
     return f"{before}echo 'event=start ' >&2; exec 3>&2 2>>{path};"
 
 
-@pytest.mark.xfail(
-    strict=False, reason="a line of which a part was written is not ended, and two lines say the same lost="
-)
 def test_a_full_disk_under_the_log_costs_lines_that_are_counted_and_nothing_else(start: Start) -> None:
     service = start(before=log_to("/mnt/log", "mount -t tmpfs -o size=256k tmpfs /mnt;"), LOG_LEVEL="INFO")
     service.await_port()
@@ -226,9 +219,8 @@ def test_a_full_disk_under_the_log_costs_lines_that_are_counted_and_nothing_else
     assert len(whole) >= len(lines) - 1, "only the one that the disk had no more room for is not whole"
     lost = sum(int(number) for number in re.findall(r" lost=(\d+)$", "\n".join(lines), re.MULTILINE))
     assert lost > 0
-    assert (
-        len(whole) + lost == load.answers() + load.answers("right", "wrong", "unknown") + 2
-    )  # a start, a first answer
+    said = load.answers() + load.answers("right", "wrong", "unknown") + 2  # a start, a first answer
+    assert 0 <= len(whole) + lost - said <= 1, "the line that was torn may look whole"
 
 
 def test_a_log_pipe_that_is_closed_costs_lines_and_nothing_else(start: Start, etc: Etc) -> None:
@@ -254,9 +246,6 @@ def test_a_log_pipe_that_is_closed_costs_lines_and_nothing_else(start: Start, et
 # --- The end -----------------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(
-    strict=False, reason="a request that is complete as the stop begins is judged and logged, but its connection is cut"
-)
 def test_sigterm_under_load_answers_all_that_was_asked(start: Start) -> None:
     service = start(FAIL_DELAY=0.5)
     with Load(service, mixed(service)) as load:

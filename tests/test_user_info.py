@@ -1,6 +1,5 @@
 """GET /user-info: who an account is, and that a fault is never passed on as an answer."""
 
-import contextlib
 import resource
 from collections.abc import Iterator
 from typing import Any
@@ -8,6 +7,7 @@ from urllib.parse import quote
 
 import pytest
 from conftest import GROUPS, Etc, Response, Service, Start, parallel, right
+from wire import Wire
 
 NOT_FOUND = {"exists": False, "error": "User not found"}
 
@@ -275,24 +275,18 @@ def test_a_file_that_this_user_may_not_read_is_503(start: Start, etc: Etc, filen
 
 @pytest.mark.parametrize("name", ["jane.doe", "no.such.user"])
 def test_out_of_descriptors_no_answer_is_made_up(start: Start, name: str) -> None:
-    """Each asks on a connection of its own, which stays, so that the descriptors run out one by one."""
-    service = start(before="ulimit -n 40;", MAX_CONNECTIONS=100, REQUEST_TIMEOUT=60)
-    whole = info(service, name).raw
-    answers: list[bytes] = []
-    with contextlib.ExitStack() as stack, contextlib.suppress(OSError):  # at last, it could not even be accepted
-        while len(answers) < 40:
-            connection = stack.enter_context(service.connect())
-            connection.sendall(f"GET /user-info?username={name} HTTP/1.1\r\nHost: nas\r\n\r\n".encode())
-            answer = b""
-            while b"}" not in answer:
-                more = connection.recv(4096)
-                if not more:
-                    raise ConnectionResetError
-                answer += more
-            answers.append(answer)
-    assert 5 < len(answers) < 40
-    assert b" 503 " in answers[-1].partition(b"\r\n")[0]
-    assert all(b" 503 " in answer or answer.endswith(whole) for answer in answers)
+    service = start()
+    hard = resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE)[1]
+    question = f"GET /user-info?username={name} HTTP/1.1\r\nHost: nas\r\n\r\n".encode()
+    with Wire(service) as wire:
+        whole = wire.send(question).answer().json
+        answers = []
+        for limit in range(40, 3, -1):  # fewer than it has open, in the end
+            resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE, (limit, hard))
+            answers.append(wire.send(question).answer())
+    assert answers[0].json == whole
+    assert answers[-1].status == 503
+    assert all(answer.status == 503 or answer.json == whole for answer in answers)
 
 
 def test_answers_stay_whole_while_the_files_are_replaced(start: Start, etc: Etc) -> None:
