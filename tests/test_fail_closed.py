@@ -15,7 +15,7 @@ from authentik.core.models import User
 from conftest import WRONG, Service, right
 from evaluator import FILENAME
 from flow import DENIED
-from logins import UGOS, Site, link, user
+from logins import POLICY, UGOS, Site, link, user
 from objects import PolicyBinding, PromptStage
 
 
@@ -110,6 +110,13 @@ def test_no_line_lets_a_wrong_password_in(lined: Site, arrangement: str, name: s
     found = sweep(lined, lambda: lined.try_login(name, WRONG)[0])
     assert set(found.values()) == {None}
     assert not User.objects.filter(username="des").exists()
+
+
+def test_the_log_names_the_line_of_an_exception(lined: Site) -> None:
+    line = 1 + next(at for at, text in enumerate(POLICY.splitlines(), 1) if text.startswith("        user = log_in("))
+    with Sabotage(line):
+        lined.try_login("jane.doe", WRONG)
+    assert any(f"RuntimeError in line {line - 1}" in logged for logged in lined.log)
 
 
 def test_no_line_lets_a_wrong_password_in_where_the_policy_is_ended(lined: Site) -> None:
