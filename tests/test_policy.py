@@ -29,6 +29,7 @@ def test_the_first_login_creates_the_user_as_the_nas_has_it(site: Site, nas: Ser
     assert jane.is_active
     assert not jane.has_usable_password()
     assert groups("jane.doe") == {"UGOS Users", "admins", "family"}
+    assert not any(line.startswith("warning") for line in site.log)
     assert [event.context["auth_method"] for event in site.events if event.action == "login"] == ["password"]
 
 

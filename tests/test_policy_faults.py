@@ -178,6 +178,33 @@ def test_the_log_says_what_is_wrong_with_an_answer(site: Site, proxy: Ask, told:
     assert f"no verdict: {reason}" in error or f"no verdict: /validate at {url}: {reason}" in error
 
 
+REFUSED: list[tuple[str, Answer, str]] = [
+    ("alice", WRONG, "the NAS says Invalid credentials"),
+    ("alice", answer(200, {"valid": False, "error": "Account expired"}), "the NAS says Account expired"),
+    ("alice", answer(200, {"valid": False, "error": "Out of order"}), "the NAS says no"),
+    ("alice", answer(400, {"valid": False}), "the proxy answers 400"),
+    ("alice", answer(429, {"valid": False}), "too many failed logins"),
+    ("alice", answer(200, {"valid": True, "username": "bob"}), "the NAS answers for another name"),
+    ("local", RIGHT, "the user is authentik's, not the NAS's: the attribute ugos_user: true links it"),
+    ("local", b"", "the attribute ugos_user: true links it; /validate at http"),
+    ("inactive", RIGHT, "the user is inactive"),
+    ("akadmin", RIGHT, "akadmin does not log in here"),
+    ("x" * 151, RIGHT, "no user has so long a name"),
+]
+
+
+@pytest.mark.parametrize(("name", "told", "reason"), REFUSED, ids=[reason for _, _, reason in REFUSED])
+def test_the_log_says_why_a_login_is_refused(site: Site, proxy: Ask, name: str, told: Answer, reason: str) -> None:
+    proxy(told)
+    User.objects.create_user("local", "local@example.com", None)
+    site.stages["ugos-find-user-stage"].user_fields[:] = ["email"]  # type: ignore[attr-defined]
+    link("inactive")
+    User.objects.filter(username="inactive").update(is_active=False)
+    site.refusal(name, PASSWORD)
+    refused = [line for line in site.log if f"{name!r} from 192.0.2.7 is refused: " in line and reason in line]
+    assert len(refused) == 1
+
+
 @pytest.mark.parametrize("path", ["/", "//", "/a/..", "?x=1", "#f"])
 def test_however_the_url_is_written_the_connection_is_cut(
     site: Site, proxy: Ask, monkeypatch: pytest.MonkeyPatch, path: str
