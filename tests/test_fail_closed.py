@@ -259,6 +259,21 @@ def test_the_deny_stage_does_not_take_the_mark_of_another(lined: Site, name: str
     assert browser.user is None
 
 
+def test_the_deny_stage_does_not_take_a_missing_mark_for_that_of_a_user_without_a_key(lined: Site) -> None:
+    browser = lined.browser()
+    browser.start(UGOS)
+    browser.submit(uid_field="nobody.here")
+    session = browser.session
+    plan = session["authentik/flows/plan"]
+    plan.pop()  # as if the prompt had asked for nothing
+    plan.context.update(ugos_auth_proxy_user=None, ugos_auth_proxy_asked=True)
+    session["authentik/flows/plan"] = plan
+    session.save()
+    browser.submit()
+    assert browser.user is None
+    assert any("'nobody.here' from 192.0.2.7 is refused: no password was typed" in line for line in lined.log)
+
+
 @pytest.mark.parametrize("arrangement", ARRANGEMENTS)
 @pytest.mark.parametrize("name", ["jane.doe", "akadmin"])
 def test_after_a_restart_with_context_the_password_is_asked_for_anew(lined: Site, arrangement: str, name: str) -> None:

@@ -196,6 +196,15 @@ def test_a_group_is_not_joined_where_nothing_tells_whether_it_gives_rights(
     assert groups("jane.doe") == {"UGOS Users"}
 
 
+def test_a_group_that_gives_rights_is_no_matter_to_those_who_would_not_join_it(site: Site, nas: Service) -> None:
+    Group.objects.filter(name="admins").update(is_superuser=True)
+    Group.objects.get(name="admins").users.add(link("jane.doe"))
+    for name in ("jane.doe", "des"):
+        assert site.lets_in(name, right(name)) == name
+    assert groups("jane.doe") == {"UGOS Users", "admins", "family"}
+    assert not any(line.startswith("warning") for line in site.log)
+
+
 def test_who_left_the_group_on_the_nas_leaves_one_that_gives_rights_too(site: Site, nas: Service) -> None:
     Group.objects.filter(name="admins").update(is_superuser=True)
     Group.objects.get(name="admins").users.add(link("des"))
@@ -253,6 +262,7 @@ def test_a_user_deleted_after_the_name_was_typed_is_not_created_anew(site: Site,
     assert browser.submit(password=keep_secret(right("des"))).errors == [INVALID]
     assert browser.user is None
     assert not User.objects.filter(username="des").exists()
+    assert any("is refused: the user has been deleted" in line for line in site.log)
 
 
 # --- Whose password counts -----------------------------------------------------------------------
@@ -387,7 +397,7 @@ def test_a_user_that_identification_did_not_find_is_found_by_name(site: Site, na
     User.objects.create_user("jane.doe", "jane@example.com", keep_secret("local-password"))
     assert site.refusal("jane.doe", right("jane.doe")) == INVALID
     link("des")
-    assert site.lets_in("des", right("des")) == "des"
+    assert site.lets_in("DES", right("des")) == "des"
 
 
 def test_a_user_of_nearly_the_same_name_is_not_doubled(site: Site, nas: Service) -> None:
@@ -518,6 +528,19 @@ def test_the_proxy_is_asked_once_for_each_attempt(
         browser.submit(password=password)
     assert browser.user == "jane.doe"
     assert len([line for line in nas.log_lines() if "event=verdict" in line]) == 3
+
+
+def test_a_session_without_a_history_is_no_obstacle(site: Site, nas: Service) -> None:
+    from plan import SESSION_KEY_HISTORY
+
+    browser = site.browser()
+    browser.start("ugos-authentication")
+    browser.submit(uid_field="des")
+    session = browser.session
+    del session[SESSION_KEY_HISTORY]
+    session.save()
+    browser.submit(password=keep_secret(right("des")))
+    assert browser.user == "des"
 
 
 def test_a_second_factor_is_asked_of_those_who_have_one(site: Site, nas: Service) -> None:
