@@ -396,6 +396,7 @@ def test_a_user_that_identification_did_not_find_is_found_by_name(site: Site, na
     site.stages["ugos-find-user-stage"].user_fields[:] = ["email"]  # type: ignore[attr-defined]
     User.objects.create_user("jane.doe", "jane@example.com", keep_secret("local-password"))
     assert site.refusal("jane.doe", right("jane.doe")) == INVALID
+    assert not any("result=valid" in line for line in nas.log_lines())
     link("des")
     assert site.lets_in("DES", right("des")) == "des"
 
