@@ -365,12 +365,18 @@ def test_a_user_that_changes_while_the_nas_is_asked_is_refused(
     assert site.refusal("alice", PASSWORD) == INVALID
 
 
-@pytest.mark.parametrize(("name", "full_name"), [("alice", "Alice"), ("al-ice", "Al Ice"), ("_", "_")])
-def test_a_user_without_a_full_name_has_one_of_the_name(site: Site, proxy: Ask, name: str, full_name: str) -> None:
-    account = {**ACCOUNT, "username": name, "full_name": ""}
+@pytest.mark.parametrize(
+    ("name", "full_name", "shown"),
+    [("alice", "Dr. A. Liddell", "Dr. A. Liddell"), ("alice", "alice", "Alice"), ("alice", "", "Alice")]
+    + [("al-ice", "", "Al Ice"), ("_", "", "_")],
+)
+def test_the_full_name_is_that_of_the_nas_or_else_the_name_made_readable(
+    site: Site, proxy: Ask, name: str, full_name: str, shown: str
+) -> None:
+    account = {**ACCOUNT, "username": name, "full_name": full_name}
     proxy(answer(200, {"valid": True, "username": name}), answer(200, account))
     assert site.lets_in(name, PASSWORD) == name
-    assert user(name).name == full_name
+    assert user(name).name == shown
 
 
 def test_an_account_that_is_removed_between_both_questions_is_refused(site: Site, proxy: Ask) -> None:
