@@ -425,6 +425,7 @@ def test_plain_http_where_tls_was_set_up_lets_nobody_in(
 ) -> None:
     monkeypatch.setenv("UGOS_AUTH_PROXY_URL", proxy(WRONG).url.replace("http:", "https:"))
     assert site.refusal("alice", PASSWORD) == UNREACHABLE
+    assert any(line.startswith("error") and "/validate at https:" in line and "SSLError" in line for line in site.log)
 
 
 HANDSHAKES: dict[str, Answer] = {
