@@ -113,7 +113,7 @@ def test_no_line_lets_a_wrong_password_in(lined: Site, arrangement: str, name: s
 
 
 def test_the_log_names_the_line_of_an_exception(lined: Site) -> None:
-    line = 1 + next(at for at, text in enumerate(POLICY.splitlines(), 1) if text.startswith("        user = log_in("))
+    line = 1 + next(at for at, text in enumerate(POLICY.splitlines(), 1) if text.startswith("    nas_name = validate("))
     with Sabotage(line):
         lined.try_login("jane.doe", WRONG)
     assert any(f"RuntimeError in line {line - 1}" in logged for logged in lined.log)
