@@ -436,9 +436,11 @@ HANDSHAKES: dict[str, Answer] = {
 
 @pytest.mark.parametrize("case", HANDSHAKES)
 def test_a_handshake_that_never_ends_lets_nobody_in(site: Site, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
-    with Hostile(greeting=HANDSHAKES[case]) as stub:  # at its end it sees the connection closed
+    before = set(threading.enumerate())
+    with Hostile(greeting=HANDSHAKES[case]) as stub:
         monkeypatch.setenv("UGOS_AUTH_PROXY_URL", stub.url.replace("http:", "https:"))
         assert site.refusal("alice", PASSWORD) == UNREACHABLE
+        none_is_left(before)
 
 
 @pytest.mark.parametrize("trusted", [True, False])
