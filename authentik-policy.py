@@ -184,7 +184,7 @@ def ask(method: str, path: str, **content: Any) -> tuple[int, str, dict[str, obj
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     thread.join(ANSWER_SECONDS)
-    answered = not thread.is_alive()
+    answered, reason = not thread.is_alive(), trouble[0]  # what the cut leads to is no reason
     expired.set()
     for connection in connections:
         try:
@@ -193,7 +193,7 @@ def ask(method: str, path: str, **content: Any) -> tuple[int, str, dict[str, obj
             pass  # it has ended already
         connection.close()
     if not answered or not result:
-        raise Fault(f"{path} at {settings.UGOS_AUTH_PROXY_URL}: {trouble[0]}")
+        raise Fault(f"{path} at {settings.UGOS_AUTH_PROXY_URL}: {reason}")
     return result[0]
 
 def validate(name: str, password: str) -> str:

@@ -15,7 +15,7 @@ from authentik.core.models import User
 from conftest import WRONG, Service, right
 from evaluator import FILENAME
 from flow import DENIED
-from logins import UGOS, Site, link, user
+from logins import POLICY, UGOS, Site, link, user
 from objects import PolicyBinding, PromptStage
 
 
@@ -110,6 +110,13 @@ def test_no_line_lets_a_wrong_password_in(lined: Site, arrangement: str, name: s
     found = sweep(lined, lambda: lined.try_login(name, WRONG)[0])
     assert set(found.values()) == {None}
     assert not User.objects.filter(username="des").exists()
+
+
+def test_the_log_names_the_line_of_an_exception(lined: Site) -> None:
+    line = 1 + next(at for at, text in enumerate(POLICY.splitlines(), 1) if text.startswith("    nas_name = validate("))
+    with Sabotage(line):
+        lined.try_login("jane.doe", WRONG)
+    assert any(f"RuntimeError in line {line - 1}" in logged for logged in lined.log)
 
 
 def test_no_line_lets_a_wrong_password_in_where_the_policy_is_ended(lined: Site) -> None:
@@ -250,6 +257,21 @@ def test_the_deny_stage_does_not_take_the_mark_of_another(lined: Site, name: str
     session.save()
     assert browser.submit().component == DENIED
     assert browser.user is None
+
+
+def test_the_deny_stage_does_not_take_a_missing_mark_for_that_of_a_user_without_a_key(lined: Site) -> None:
+    browser = lined.browser()
+    browser.start(UGOS)
+    browser.submit(uid_field="nobody.here")
+    session = browser.session
+    plan = session["authentik/flows/plan"]
+    plan.pop()  # as if the prompt had asked for nothing
+    plan.context.update(ugos_auth_proxy_user=None, ugos_auth_proxy_asked=True)
+    session["authentik/flows/plan"] = plan
+    session.save()
+    browser.submit()
+    assert browser.user is None
+    assert any("'nobody.here' from 192.0.2.7 is refused: no password was typed" in line for line in lined.log)
 
 
 @pytest.mark.parametrize("arrangement", ARRANGEMENTS)

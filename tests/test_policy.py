@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from authentik.core.models import OLD, Group, Role, User
 from conftest import Service, Start, keep_secret, right
+from django.contrib.auth.hashers import MD5PasswordHasher
 from django.db.models.signals import post_init
 from logins import AKADMINS, INVALID, UNREACHABLE, Site, groups, link, user
 
@@ -28,6 +29,8 @@ def test_the_first_login_creates_the_user_as_the_nas_has_it(site: Site, nas: Ser
     assert jane.is_active
     assert not jane.has_usable_password()
     assert groups("jane.doe") == {"UGOS Users", "admins", "family"}
+    assert not any(line.startswith("warning") for line in site.log)
+    assert [event.context["auth_method"] for event in site.events if event.action == "login"] == ["password"]
 
 
 def test_a_name_is_made_readable_where_the_nas_has_none(site: Site, nas: Service) -> None:
@@ -128,6 +131,9 @@ def test_a_mapped_group_that_does_not_exist_is_skipped_with_a_warning(site: Site
     assert site.lets_in("jane.doe", right("jane.doe"))
     assert groups("jane.doe") == {"UGOS Users", "family"}
     assert any(line.startswith("warning") and "'admins'" in line for line in site.log)
+    site.log.clear()
+    assert site.lets_in("des", right("des"))
+    assert not any("'admins'" in line for line in site.log)  # it is none of des's
 
 
 def test_the_group_map_is_a_setting(site: Site, nas: Service, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,6 +186,25 @@ def test_a_group_that_gives_rights_is_joined_only_where_that_is_allowed(
     assert any("'admins' gives superuser rights" in line for line in site.log) is not allowed
 
 
+def test_a_group_is_not_joined_where_nothing_tells_whether_it_gives_rights(
+    site: Site, nas: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in an authentik to come."""
+    monkeypatch.delattr(type(Group.objects.all()), "with_children_recursive" if OLD else "with_ancestors")
+    Group.objects.get(name="UGOS Users").users.add(link("jane.doe"))
+    assert site.lets_in("jane.doe", right("jane.doe")) == "jane.doe"
+    assert groups("jane.doe") == {"UGOS Users"}
+
+
+def test_a_group_that_gives_rights_is_no_matter_to_those_who_would_not_join_it(site: Site, nas: Service) -> None:
+    Group.objects.filter(name="admins").update(is_superuser=True)
+    Group.objects.get(name="admins").users.add(link("jane.doe"))
+    for name in ("jane.doe", "des"):
+        assert site.lets_in(name, right(name)) == name
+    assert groups("jane.doe") == {"UGOS Users", "admins", "family"}
+    assert not any(line.startswith("warning") for line in site.log)
+
+
 def test_who_left_the_group_on_the_nas_leaves_one_that_gives_rights_too(site: Site, nas: Service) -> None:
     Group.objects.filter(name="admins").update(is_superuser=True)
     Group.objects.get(name="admins").users.add(link("des"))
@@ -203,8 +228,12 @@ def test_a_password_that_the_user_has_in_authentik_is_made_unusable(site: Site, 
     jane.save()
     assert site.lets_in("jane.doe", "second-door") is None
     assert user("jane.doe").has_usable_password()  # nothing changes at a refusal
-    assert site.lets_in("jane.doe", right("jane.doe")) == "jane.doe"
-    assert not user("jane.doe").has_usable_password()
+    for _ in range(2):  # the second time there is nothing else to change
+        assert site.lets_in("jane.doe", right("jane.doe")) == "jane.doe"
+        jane = user("jane.doe")
+        assert not jane.has_usable_password()
+        jane.set_password("second-door")
+        jane.save()
 
 
 def test_a_password_changed_on_the_nas_counts_at_once(site: Site, nas: Service) -> None:
@@ -222,6 +251,18 @@ def test_an_account_that_is_removed_on_the_nas_gets_in_no_more(site: Site, nas: 
         rows = [row for row in nas.etc.read(file).splitlines(keepends=True) if not row.startswith("des:")]
         nas.etc.replace(file, "".join(rows))
     assert site.refusal("des", right("des")) == INVALID
+
+
+def test_a_user_deleted_after_the_name_was_typed_is_not_created_anew(site: Site, nas: Service) -> None:
+    link("des")
+    browser = site.browser()
+    browser.start("ugos-authentication")
+    browser.submit(uid_field="des")
+    user("des").delete()
+    assert browser.submit(password=keep_secret(right("des"))).errors == [INVALID]
+    assert browser.user is None
+    assert not User.objects.filter(username="des").exists()
+    assert any("is refused: the user has been deleted" in line for line in site.log)
 
 
 # --- Whose password counts -----------------------------------------------------------------------
@@ -266,6 +307,26 @@ def test_a_nas_user_s_authentik_password_does_not_count_even_where_local_ones_do
     jane.set_password(keep_secret("second-door"))
     jane.save()
     assert site.refusal("jane.doe", "second-door") == INVALID
+
+
+@pytest.mark.parametrize("name", ["boss", "jane.doe", "des", "nobody.here", "akadmin"])
+def test_where_local_users_log_in_every_name_takes_as_long(
+    site: Site, nas: Service, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """One password is hashed for each: that of a local user to check it, that of anybody else in vain."""
+    monkeypatch.setenv("ALLOW_LOCAL_USERS", "true")
+    User.objects.create_user("boss", "boss@example.com", keep_secret("local-password"))
+    link("jane.doe")
+    hashed: list[str] = []
+    encode = MD5PasswordHasher.encode
+
+    def count(self: MD5PasswordHasher, password: str, salt: str) -> str:
+        hashed.append(password)
+        return encode(self, password, salt)
+
+    monkeypatch.setattr(MD5PasswordHasher, "encode", count)
+    assert site.refusal(name, "wrong-password") == INVALID
+    assert hashed == ["wrong-password"]
 
 
 def test_a_local_user_s_password_never_reaches_the_nas_which_is_asked_all_the_same(site: Site, nas: Service) -> None:
@@ -335,8 +396,9 @@ def test_a_user_that_identification_did_not_find_is_found_by_name(site: Site, na
     site.stages["ugos-find-user-stage"].user_fields[:] = ["email"]  # type: ignore[attr-defined]
     User.objects.create_user("jane.doe", "jane@example.com", keep_secret("local-password"))
     assert site.refusal("jane.doe", right("jane.doe")) == INVALID
+    assert not any("result=valid" in line for line in nas.log_lines())
     link("des")
-    assert site.lets_in("des", right("des")) == "des"
+    assert site.lets_in("DES", right("des")) == "des"
 
 
 def test_a_user_of_nearly_the_same_name_is_not_doubled(site: Site, nas: Service) -> None:
@@ -346,6 +408,13 @@ def test_a_user_of_nearly_the_same_name_is_not_doubled(site: Site, nas: Service)
     User.objects.filter(username="Jane.Doe").update(attributes={"ugos_user": True})
     assert site.refusal("jane.doe", right("jane.doe")) == INVALID
     assert not User.objects.filter(username="jane.doe").exists()
+
+
+def test_of_names_that_differ_in_case_the_very_one_is_taken(site: Site, nas: Service) -> None:
+    site.stages["ugos-find-user-stage"].user_fields[:] = ["email"]  # type: ignore[attr-defined]
+    for name in ("DES", "des", "Des"):
+        link(name, ugos_uid=1300)
+    assert site.lets_in("des", right("des")) == "des"
 
 
 @pytest.mark.parametrize(
@@ -381,6 +450,7 @@ def test_the_policy_itself_refuses_what_no_form_would_send(site: Site, nas: Serv
     session.save()
     assert browser.submit().message == "The login was refused. Check name and password, and try again."
     assert browser.user is None
+    assert any("event=request" in line for line in nas.log_lines()) is (password == " ")
 
 
 # --- What is said, told and kept -----------------------------------------------------------------
@@ -459,6 +529,19 @@ def test_the_proxy_is_asked_once_for_each_attempt(
         browser.submit(password=password)
     assert browser.user == "jane.doe"
     assert len([line for line in nas.log_lines() if "event=verdict" in line]) == 3
+
+
+def test_a_session_without_a_history_is_no_obstacle(site: Site, nas: Service) -> None:
+    from plan import SESSION_KEY_HISTORY
+
+    browser = site.browser()
+    browser.start("ugos-authentication")
+    browser.submit(uid_field="des")
+    session = browser.session
+    del session[SESSION_KEY_HISTORY]
+    session.save()
+    browser.submit(password=keep_secret(right("des")))
+    assert browser.user == "des"
 
 
 def test_a_second_factor_is_asked_of_those_who_have_one(site: Site, nas: Service) -> None:

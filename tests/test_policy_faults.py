@@ -1,8 +1,11 @@
 """authentik-policy.py against proxies that fail, lie, hang or are not there: nobody gets in, nothing gets out."""
 
+import gzip
 import json
+import re
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,8 +14,11 @@ from typing import Any
 import pytest
 from authentik.core.models import User
 from conftest import BOUND, TOKEN, Start, free_port, keep_secret, right
+from django.db import connections
 from hostile import ACCOUNT, KNOWN, RIGHT, WRONG, Answer, Hostile, answer, dripping, endless, silent
-from logins import AKADMINS, INVALID, UNREACHABLE, Site, link
+from logins import AKADMINS, INVALID, UNREACHABLE, Site, groups, link, user
+
+import main
 
 Ask = Callable[..., Hostile]
 PASSWORD = "the-typed-password"
@@ -50,6 +56,7 @@ def test_what_is_sent(site: Site, proxy: Ask) -> None:
         assert each.headers["Authorization"] == f"Bearer {TOKEN}"
         assert each.headers.get_all("X-Forwarded-For") == ["2001:db8::1"]
         assert each.headers["Accept-Encoding"] == "identity"
+        assert each.headers["User-Agent"] == f"ugos-auth-proxy-policy/{main.__version__}"
     assert asked[0].headers["Content-Type"] == "application/json"
     assert not asked[1].body
 
@@ -106,7 +113,7 @@ BAD_VERDICTS: dict[str, Answer] = {
     "a username that is a list": answer(200, {"valid": True, "username": ["alice"]}),
     "deep": answer(200, b"[" * 60000),
     "not UTF-8": answer(200, b'{"valid": true, "username": "alice", "x": "\xff\xfe"}'),
-    "gzip": answer(200, b"\x1f\x8b" + b"x" * 30, ["Content-Encoding: gzip"]),
+    "gzip": answer(200, gzip.compress(b'{"valid": true, "username": "alice"}'), ["Content-Encoding: gzip"]),
     "too large": answer(200, HUGE),
     "too large, in two parts": answer(200, b" " * 60000 + RIGHT.split(b"\r\n\r\n")[1], ["X-A: " + "a" * 6000]),
     "a head that is too large": answer(200, {"valid": True, "username": "alice"}, ["X-A: " + "a" * 40000] * 2),
@@ -139,11 +146,12 @@ def test_a_verdict_that_is_not_one_lets_nobody_in(site: Site, proxy: Ask, case: 
     assert set(User.objects.values_list("username", flat=True)) == {"akadmin", "alice"}
 
 
-def test_a_redirect_is_not_read_beyond_the_bound(site: Site, proxy: Ask) -> None:
+@pytest.mark.parametrize("head", ["302 Found\r\nLocation: /health", "200 OK"])
+def test_an_answer_is_not_read_beyond_the_bound(site: Site, proxy: Ask, head: str) -> None:
     sent: list[int] = []
 
     def flow(connection: socket.socket, over: threading.Event) -> None:
-        connection.sendall(b"HTTP/1.1 302 Found\r\nLocation: /health\r\n\r\n")
+        connection.sendall(f"HTTP/1.1 {head}\r\n\r\n".encode())
         while len(sent) < 4000 and not over.is_set():
             connection.sendall(b" " * 65536)
             sent.append(65536)
@@ -151,6 +159,49 @@ def test_a_redirect_is_not_read_beyond_the_bound(site: Site, proxy: Ask) -> None
     proxy(flow)
     assert site.refusal("alice", PASSWORD) == UNREACHABLE
     assert sum(sent) < 100 * 65536  # what the buffers of the sockets hold
+
+
+REASONS: list[tuple[Answer, str]] = [
+    (answer(500, {"valid": True}), "/validate: status 500"),
+    (answer(200, [ACCOUNT]), "/validate at {url}: status 200, not a JSON object"),
+    (answer(200, b'{"valid": true'), "/validate at {url}: JSONDecodeError"),
+    (answer(200, HUGE), "/validate at {url}: an answer of more than 65536 bytes"),
+    (b"", "/validate at {url}: ConnectionError < ProtocolError < RemoteDisconnected"),
+    (dripping(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 900), "/validate at {url}: no whole answer within 5 seconds"),
+]
+
+
+@pytest.mark.parametrize(("told", "reason"), REASONS, ids=[reason for _, reason in REASONS])
+def test_the_log_says_what_is_wrong_with_an_answer(site: Site, proxy: Ask, told: Answer, reason: str) -> None:
+    url = proxy(told).url
+    assert site.refusal("alice", PASSWORD) == UNREACHABLE
+    assert any(f"no verdict: {reason.format(url=url)} logger=" in line for line in site.log)
+
+
+REFUSED: list[tuple[str, Answer, str]] = [
+    ("alice", WRONG, "the NAS says Invalid credentials"),
+    ("alice", answer(200, {"valid": False, "error": "Account expired"}), "the NAS says Account expired"),
+    ("alice", answer(200, {"valid": False, "error": "Out of order"}), "the NAS says no"),
+    ("alice", answer(400, {"valid": False}), "the proxy answers 400"),
+    ("alice", answer(429, {"valid": False}), "too many failed logins"),
+    ("alice", answer(200, {"valid": True, "username": "bob"}), "the NAS answers for another name"),
+    ("local", RIGHT, "the user is authentik's, not the NAS's: the attribute ugos_user: true links it"),
+    ("local", b"", "the user is authentik's, not the NAS's: the attribute ugos_user: true links it; /validate at http"),
+    ("inactive", RIGHT, "the user is inactive"),
+    ("akadmin", RIGHT, "akadmin does not log in here"),
+    ("x" * 151, RIGHT, "no user has so long a name"),
+]
+
+
+@pytest.mark.parametrize(("name", "told", "reason"), REFUSED, ids=[reason for _, _, reason in REFUSED])
+def test_the_log_says_why_a_login_is_refused(site: Site, proxy: Ask, name: str, told: Answer, reason: str) -> None:
+    proxy(told)
+    User.objects.create_user("local", "local@example.com", None)
+    site.stages["ugos-find-user-stage"].user_fields[:] = ["email"]  # type: ignore[attr-defined]
+    link("inactive")
+    User.objects.filter(username="inactive").update(is_active=False)
+    site.refusal(name, PASSWORD)
+    assert len([line for line in site.log if f"{name!r} from 192.0.2.7 is refused: {reason}" in line]) == 1
 
 
 @pytest.mark.parametrize("path", ["/", "//", "/a/..", "?x=1", "#f"])
@@ -185,6 +236,8 @@ def test_a_long_name_is_refused_before_anything_is_done_with_it(site: Site, prox
     asked = proxy().asked
     assert site.refusal("a" + "\u0301\u0316" * 75, PASSWORD) == INVALID
     assert not asked
+    site.refusal("a" * 150, PASSWORD)
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize("password", ["x" * 5000, "\u20ac" * 700, "short", '"' * 3000])
@@ -194,8 +247,9 @@ def test_for_a_local_user_a_password_of_the_same_size_is_sent(site: Site, proxy:
     User.objects.create_user("alice", "alice@example.com", None)
     for name in ("alice", "carol"):
         site.refusal(name, password)
-    sizes = [len(each.body) for each in asked]
-    assert abs(sizes[0] - max(sizes[1], 80)) <= 10
+    local, other = (len(each.body) for each in asked)
+    least = len(json.dumps({"username": "alice", "password": "x" * 43}))  # what cannot be guessed is so long
+    assert local == max(other, least)
 
 
 def test_guesses_at_local_passwords_count_while_the_nas_is_down(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,7 +301,12 @@ def test_what_the_service_calls_malformed_is_a_wrong_login(site: Site, proxy: As
 @pytest.mark.parametrize(
     ("header", "minutes"),
     [("Retry-After: 1", 1), ("Retry-After: 60", 1), ("Retry-After: 61", 2), ("Retry-After: 300", 5), ("X-No: 1", 5)]
-    + [("Retry-After: -5", 5), ("Retry-After: Thu, 01 Jan 1970", 5), ("Retry-After: " + "9" * 99, 5)],
+    + [
+        ("Retry-After: 0", 1),
+        ("Retry-After: -5", 5),
+        ("Retry-After: Thu, 01 Jan 1970", 5),
+        ("Retry-After: " + "9" * 99, 5),
+    ],
 )
 def test_too_many_failed_logins(site: Site, proxy: Ask, header: str, minutes: int) -> None:
     proxy(answer(429, {"valid": False, "error": "Too many failed logins"}, [header]))
@@ -287,6 +346,37 @@ def test_an_account_that_is_not_one_lets_nobody_in(site: Site, proxy: Ask, case:
     assert not User.objects.filter(username="alice").exists()
     link("alice")
     assert site.refusal("alice", PASSWORD) == UNREACHABLE
+    assert all("no verdict: /user-info" in line for line in site.log)
+
+
+@pytest.mark.parametrize("change", [{"is_active": False}, {"attributes": {}}, {"username": "akadmin"}], ids=str)
+def test_a_user_that_changes_while_the_nas_is_asked_is_refused(
+    site: Site, proxy: Ask, change: dict[str, object]
+) -> None:
+    site.admin.delete()
+    link("alice")
+
+    def tell(connection: socket.socket, over: threading.Event) -> None:
+        User.objects.filter(username="alice").update(**change)
+        connections.close_all()
+        connection.sendall(KNOWN)
+
+    proxy(user_info=tell)
+    assert site.refusal("alice", PASSWORD) == INVALID
+
+
+@pytest.mark.parametrize(
+    ("name", "full_name", "shown"),
+    [("alice", "Dr. A. Liddell", "Dr. A. Liddell"), ("alice", "alice", "Alice"), ("alice", "", "Alice")]
+    + [("al-ice", "", "Al Ice"), ("_", "", "_")],
+)
+def test_the_full_name_is_that_of_the_nas_or_else_the_name_made_readable(
+    site: Site, proxy: Ask, name: str, full_name: str, shown: str
+) -> None:
+    account = {**ACCOUNT, "username": name, "full_name": full_name}
+    proxy(answer(200, {"valid": True, "username": name}), answer(200, account))
+    assert site.lets_in(name, PASSWORD) == name
+    assert user(name).name == shown
 
 
 def test_an_account_that_is_removed_between_both_questions_is_refused(site: Site, proxy: Ask) -> None:
@@ -295,11 +385,39 @@ def test_an_account_that_is_removed_between_both_questions_is_refused(site: Site
     assert not User.objects.filter(username="alice").exists()
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:{port}", "http://no-such-host.invalid", "https://127.0.0.1:{port}"])
-def test_a_proxy_that_is_not_there_lets_nobody_in(site: Site, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+@pytest.mark.parametrize(
+    ("url", "cause"),
+    [
+        ("http://127.0.0.1:{port}", "ConnectionRefusedError"),
+        ("http://no-such-host.invalid", "gaierror"),
+        ("https://127.0.0.1:{port}", "ConnectionRefusedError"),
+    ],
+)
+def test_a_proxy_that_is_not_there_lets_nobody_in(
+    site: Site, monkeypatch: pytest.MonkeyPatch, url: str, cause: str
+) -> None:
     monkeypatch.setenv("UGOS_AUTH_PROXY_URL", url.format(port=free_port()))
     link("alice")
     assert site.refusal("alice", PASSWORD) == UNREACHABLE
+    assert any(line.startswith("error") and f" < {cause}" in line for line in site.log)
+
+
+def test_a_connection_made_after_the_deadline_carries_nothing(
+    site: Site, proxy: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = proxy().asked
+    resolve, refused = socket.getaddrinfo, threading.Event()
+
+    def hang(*args: Any, **kwargs: Any) -> Any:
+        assert refused.wait(BOUND)
+        return resolve(*args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    before = set(threading.enumerate())
+    assert site.refusal("alice", PASSWORD) == UNREACHABLE
+    refused.set()
+    none_is_left(before)
+    assert not asked
 
 
 def test_plain_http_where_tls_was_set_up_lets_nobody_in(
@@ -307,6 +425,7 @@ def test_plain_http_where_tls_was_set_up_lets_nobody_in(
 ) -> None:
     monkeypatch.setenv("UGOS_AUTH_PROXY_URL", proxy(WRONG).url.replace("http:", "https:"))
     assert site.refusal("alice", PASSWORD) == UNREACHABLE
+    assert any(line.startswith("error") and "/validate at https:" in line and "SSLError" in line for line in site.log)
 
 
 HANDSHAKES: dict[str, Answer] = {
@@ -317,9 +436,11 @@ HANDSHAKES: dict[str, Answer] = {
 
 @pytest.mark.parametrize("case", HANDSHAKES)
 def test_a_handshake_that_never_ends_lets_nobody_in(site: Site, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
-    with Hostile(greeting=HANDSHAKES[case]) as stub:  # at its end it sees the connection closed
+    before = set(threading.enumerate())
+    with Hostile(greeting=HANDSHAKES[case]) as stub:
         monkeypatch.setenv("UGOS_AUTH_PROXY_URL", stub.url.replace("http:", "https:"))
         assert site.refusal("alice", PASSWORD) == UNREACHABLE
+        none_is_left(before)
 
 
 @pytest.mark.parametrize("trusted", [True, False])
@@ -364,7 +485,31 @@ def test_a_bad_setting_lets_nobody_in(
     monkeypatch.setenv(name, value)
     keep_secret(value if name == "UGOS_AUTH_PROXY_TOKEN" else PASSWORD)
     assert site.refusal("alice", PASSWORD) == UNREACHABLE
-    assert any(line.startswith("error") and ("UGOS_AUTH" not in line or name in line) for line in site.log)
+    named = name if name not in {"UGOS_AUTH_PROXY_TOKEN", "UGOS_AUTH_PROXY_CA"} else "/validate at "  # as they are used
+    assert any(line.startswith("error") and f"no verdict: {named}" in line for line in site.log)
+
+
+def edit(site: Site, setting: str) -> None:
+    """Write it into the policy, in place of the one of that name."""
+    policy: Any = site.policies["ugos-password-validation-policy"]
+    name = setting.partition(" ")[0]
+    policy.expression, found = re.subn(f"^{name} = .*$", setting, policy.expression, flags=re.MULTILINE)
+    assert found == 1
+
+
+def test_without_settings_the_service_of_the_compose_file_is_asked(site: Site) -> None:
+    assert site.refusal("alice", PASSWORD) == UNREACHABLE  # it is not there
+    assert any(" /validate at http://ugos-auth-proxy:8080: " in line for line in site.log)
+
+
+def test_without_a_default_domain_and_a_group_of_all_there_are_none(site: Site, proxy: Ask) -> None:
+    proxy()
+    edit(site, 'DEFAULT_EMAIL_DOMAIN = ""')
+    edit(site, 'UGOS_USERS_GROUP = ""')
+    assert site.lets_in("alice", PASSWORD) == "alice"
+    assert user("alice").email == ""
+    assert groups("alice") == set()
+    assert not any(line.startswith("warning") for line in site.log)
 
 
 def test_a_setting_edited_to_a_wrong_type_lets_nobody_in(site: Site, proxy: Ask) -> None:
@@ -372,10 +517,8 @@ def test_a_setting_edited_to_a_wrong_type_lets_nobody_in(site: Site, proxy: Ask)
     policy: Any = site.policies["ugos-password-validation-policy"]
     before = policy.expression
     for edited in ('ALLOW_LOCAL_USERS = "False"', "GROUP_MAP = []", "UGOS_AUTH_PROXY_URL = None"):
-        name = edited.split(" ")[0]
-        lines = [edited if line.startswith(f"{name} = ") else line for line in before.split("\n")]
-        policy.expression = "\n".join(lines)
-        assert policy.expression != before
+        policy.expression = before
+        edit(site, edited)
         User.objects.filter(username="alice").delete()
         User.objects.create_user("alice", "alice@example.com", keep_secret(PASSWORD))
         assert site.refusal("alice", PASSWORD)
@@ -397,6 +540,26 @@ def test_no_proxy_variable_and_no_netrc_is_followed(
         assert site.lets_in("alice", PASSWORD) == "alice"
         assert not elsewhere.asked
     assert {each.headers["Authorization"] for each in asked} == {f"Bearer {TOKEN}"}
+
+
+def test_an_authentik_that_the_policy_does_not_know_lets_nobody_in(
+    site: Site, proxy: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = proxy().asked
+    monkeypatch.setitem(sys.modules, "authentik.core.signals", None)
+    assert site.refusal("alice", PASSWORD) == UNREACHABLE
+    assert any(line.startswith("error") and line.count("not one that it knows: ModuleNotFound") for line in site.log)
+    assert not asked
+
+
+def test_where_nobody_has_been_identified_nobody_gets_in(site: Site, proxy: Ask) -> None:
+    asked = proxy().asked
+    site.store.rows.remove(site.bindings("ugos-authentication")[0])
+    browser = site.browser()
+    browser.start("ugos-authentication")
+    assert browser.submit(password=keep_secret(PASSWORD)).errors == [UNREACHABLE]
+    assert any("no verdict: no user has been identified" in line for line in site.log)
+    assert not asked
 
 
 def test_an_answer_that_is_late_leaves_no_thread_behind(site: Site, proxy: Ask) -> None:
