@@ -1,6 +1,6 @@
 /* A light load generator: threads with one kept-alive connection each, one request after the other.
  *
- * usage: load [-c CLIENTS] [-t SECONDS] [-n REQUESTS] [-p PAUSE_MS | -i SECONDS] [-o SECONDS] [-a]
+ * usage: load [-c CLIENTS] [-t SECONDS] [-n REQUESTS] [-p PAUSE_MS | -i SECONDS] [-o SECONDS] [-a] [-v]
  *             [-b PATH | -s SERVICE] [-w PASSWORD] [-e EXPECTED] PORT|SOCKET [USER...]
  *
  * With users: POST /validate on 127.0.0.1, client i as user i; without: GET /health. With -b: GET PATH with the user
@@ -9,7 +9,8 @@
  * Stops after SECONDS or REQUESTS in all. With -p a client pauses for a random time below 2 * PAUSE_MS before each
  * request. With -i requests start every so many seconds, each over a new connection, whether or not those before are
  * answered, as long as a client is free. With -o a request is given up after so many seconds; it counts as a time-out
- * that took as long. With -a what is not answered at the end is neither counted nor waited for.
+ * that took as long. With -a what is not answered at the end, or when SIGTERM comes, is neither counted nor waited for.
+ * With -v the milliseconds of each request follow in a second line.
  *
  * An answer is wrong when EXPECTED is not in it. Prints one line: requests per second, milliseconds at three
  * percentiles, requests, wrong answers, time-outs, and how often each status came (saslauthd's OK and NO as 200 and
@@ -19,6 +20,7 @@
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -27,11 +29,14 @@
 #include "times.h"
 
 static const char *target;
-static double begin, deadline, pause_ms, interval, patience = 1e9;
+static volatile double deadline;
+static double begin, pause_ms, interval, patience = 1e9;
 static int abandon;
 static long limit;
 static atomic_long sent;
 static const char *password = "", *expected, *basic_path, *sasl_service;
+static struct client *clients;
+static int count = 1;
 
 struct client {
     pthread_t id;
@@ -200,12 +205,26 @@ static void *run(void *data)
     return NULL;
 }
 
+static void ignore(int signal)
+{
+    (void)signal;
+}
+
+/* Called when SIGTERM comes: it is the end, and whoever waits for an answer is told. */
+static void stop(int signal)
+{
+    (void)signal;
+    deadline = 0;
+    for (int i = 0; i < count; i++)
+        pthread_kill(clients[i].id, SIGUSR1);
+}
+
 int main(int argc, char **argv)
 {
-    int option, count = 1;
+    int option, verbose = 0;
     double seconds = 1e9;
     limit = 1L << 60;
-    while ((option = getopt(argc, argv, "c:t:n:p:i:o:ab:s:w:e:")) != -1)
+    while ((option = getopt(argc, argv, "c:t:n:p:i:o:avb:s:w:e:")) != -1)
         switch (option) {
         case 'c': count = atoi(optarg); break;
         case 't': seconds = atof(optarg); break;
@@ -214,6 +233,7 @@ int main(int argc, char **argv)
         case 'i': interval = atof(optarg); break;
         case 'o': patience = atof(optarg); break;
         case 'a': abandon = 1; break;
+        case 'v': verbose = 1; break;
         case 'b': basic_path = optarg; break;
         case 's': sasl_service = optarg; break;
         case 'w': password = optarg; break;
@@ -222,7 +242,7 @@ int main(int argc, char **argv)
         }
     int users = argc - optind - 1;
     if (users < 0 || count < 1 || ((basic_path || sasl_service) && !users)) {
-        fprintf(stderr, "usage: %s [-c CLIENTS] [-t SECONDS] [-n REQUESTS] [-p PAUSE_MS | -i SECONDS] [-o SECONDS] [-a] "
+        fprintf(stderr, "usage: %s [-c CLIENTS] [-t SECONDS] [-n REQUESTS] [-p PAUSE_MS | -i SECONDS] [-o SECONDS] [-a] [-v] "
                 "[-b PATH | -s SERVICE] [-w PASSWORD] [-e EXPECTED] PORT|SOCKET [USER...]\n", argv[0]);
         return 2;
     }
@@ -230,7 +250,7 @@ int main(int argc, char **argv)
     if (!expected)
         expected = sasl_service ? "OK" : basic_path ? "HTTP/1.1 200" : users ? "\"valid\": true" : "\"healthy\"";
 
-    struct client *clients = calloc(count, sizeof *clients);
+    clients = calloc(count, sizeof *clients);
     if (!clients)
         fail("calloc");
     deadline = now() + seconds;
@@ -244,6 +264,10 @@ int main(int argc, char **argv)
     for (int i = 0; i < count; i++)
         if (pthread_create(&clients[i].id, NULL, run, &clients[i]))
             fail("pthread_create");
+    if (abandon) {
+        sigaction(SIGUSR1, &(struct sigaction){.sa_handler = ignore}, NULL);
+        sigaction(SIGTERM, &(struct sigaction){.sa_handler = stop}, NULL);
+    }
 
     long wrong = 0, timeouts = 0, statuses[600] = {0};
     struct times times = {0};
@@ -266,5 +290,7 @@ int main(int argc, char **argv)
         if (statuses[status])
             printf(" %d=%ld", status, statuses[status]);
     printf("\n");
+    for (long i = 0; verbose && i < times.count; i++)
+        printf("%s%.3f", i ? " " : "", times.seconds[i] * 1e3);
     return 0;
 }

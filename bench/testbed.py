@@ -129,9 +129,9 @@ def cpu_seconds(pid: int) -> float:
 
 
 @contextlib.contextmanager
-def ending(process: subprocess.Popen[bytes]) -> Iterator[None]:
+def ending(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
     try:
-        yield
+        yield process
     finally:
         process.send_signal(signal.SIGTERM)
         try:
@@ -141,9 +141,14 @@ def ending(process: subprocess.Popen[bytes]) -> Iterator[None]:
             process.wait()
 
 
+def figures(line: str) -> dict[str, float]:
+    """The `key=value` words that a C program has printed."""
+    return {key: float(value) for key, value in (word.split("=") for word in line.split())}
+
+
 def checked(line: str) -> dict[str, float]:
-    """The `key=value` words that a C program has printed; raises BrokenError where answers were wrong."""
-    values = {key: float(value) for key, value in (word.split("=") for word in line.split())}
+    """The same; raises BrokenError where answers were wrong."""
+    values = figures(line)
     if values["wrong"]:
         raise BrokenError(f"wrong answers: {line.strip()}")
     return values
