@@ -88,6 +88,9 @@ test-deploy: $(VENV)/deploy.stamp  ## try the deployments for real (root; needs 
 bench: $(VENV)/test.stamp  ## measure speed and size (root; needs gcc and libpam0g-dev)
 	$(VENV)/bin/python bench/bench.py $(BENCH)
 
+bench-peers: $(VENV)/bench.stamp  ## measure it beside saslauthd, nginx and Apache (root; needs their packages)
+	$(VENV)/bin/python bench/peers.py $(BENCH)
+
 $(VENV)/run.stamp: requirements.txt | python
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --require-hashes -r requirements.txt
@@ -111,4 +114,8 @@ $(VENV)/deploy.stamp: $(VENV)/test.stamp
 	$(PIP) install --group deploy
 	@touch $@
 
-.PHONY: help run test test-deploy lint blueprint bench install uninstall python root
+$(VENV)/bench.stamp: $(VENV)/test.stamp
+	$(PIP) install --group bench
+	@touch $@
+
+.PHONY: help run test test-deploy lint blueprint bench bench-peers install uninstall python root

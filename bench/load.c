@@ -55,6 +55,19 @@ static void fail(const char *what)
     exit(1);
 }
 
+/* Let no call on this connection last longer than the request may; connect(2) waits as long as a send. */
+static void limit_wait(int connection, double start)
+{
+    double until = abandon && deadline < start + patience ? deadline : start + patience, left = until - now();
+    struct timeval wait = {.tv_usec = 1};
+    if (left > 1e6)
+        return;
+    if (left > 1e-6)
+        wait = (struct timeval){.tv_sec = left, .tv_usec = (left - (long)left) * 1e6};
+    setsockopt(connection, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof wait);
+    setsockopt(connection, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
+}
+
 /* A new connection, or -1. */
 static int dial(void)
 {
@@ -65,12 +78,7 @@ static int dial(void)
         fail("socket");
     tcp.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     snprintf(local.sun_path, sizeof local.sun_path, "%s", target);
-    if (patience < 1e9 || abandon) { /* connect(2) waits no longer than a send does */
-        double left = abandon && deadline - now() < patience ? deadline - now() : patience;
-        struct timeval wait = {.tv_sec = left > 0 ? left : 0, .tv_usec = left > 0 ? (left - (long)left) * 1e6 + 1 : 1};
-        setsockopt(connection, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof wait);
-        setsockopt(connection, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
-    }
+    limit_wait(connection, now());
     if (is_local ? connect(connection, (struct sockaddr *)&local, sizeof local)
                  : connect(connection, (struct sockaddr *)&tcp, sizeof tcp)) {
         close(connection);
@@ -184,6 +192,7 @@ static void *run(void *data)
         double start = now();
         if (self->connection < 0)
             self->connection = dial();
+        limit_wait(self->connection, start);
         int status = ask(self->connection, request, size, answer, sizeof answer);
         double end = now(), took = end - start;
         if (!status && abandon && end >= deadline)
@@ -193,7 +202,7 @@ static void *run(void *data)
             self->first = end;
         add_times(&self->times, &took, 1);
         self->statuses[status > 0 && status < 600 ? status : 0]++;
-        if (!status && took >= patience)
+        if (!status && took >= patience - 0.01)
             self->timeouts++;
         else
             self->wrong += !status || !strstr(answer, expected);

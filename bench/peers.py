@@ -11,6 +11,7 @@ missed.
 import argparse
 import contextlib
 import ctypes
+import itertools
 import json
 import os
 import re
@@ -18,18 +19,32 @@ import resource
 import selectors
 import signal
 import socket
-import statistics
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from report import (
+    DEBIAN,
+    FIGURES,
+    LIMITS,
+    OURS,
+    PEERS,
+    ROOMY,
+    SAME,
+    SLOW_HASHES,
+    UNSLOWED,
+    connection_goals,
+    flood_goals,
+    login_goals,
+    write,
+)
 from testbed import (
     CORES,
-    HERE,
     PASSWORD,
     WRONG,
     BrokenError,
@@ -45,11 +60,6 @@ from testbed import (
     run,
 )
 
-FIGURES = HERE / "peers.json"
-OURS = "ugos-auth-proxy"
-UNSLOWED, ROOMY = f"{OURS}, no delay", f"{OURS}, 1,200 connections"
-PEERS = ("saslauthd", "nginx", "Apache, pwauth", "Apache, authnz_pam")
-LIMITS = ("crypt_r", "libpam in C", "libpam in C, unmapped")
 SETTINGS = {
     OURS: {},
     UNSLOWED: {"FAIL_DELAY": "0", "MAX_FAILURES": "0"},
@@ -64,7 +74,6 @@ PACKAGES = {
     "/usr/sbin/pwauth": "pwauth",
     "/usr/lib/apache2/modules/mod_authnz_pam.so": "libapache2-mod-authnz-pam",
 }
-DEBIAN = "bench-debian"
 PATIENCE = 5  # seconds after which a right login counts as timed out
 
 # Debian's nginx.conf has these numbers of workers and connections.
@@ -210,7 +219,7 @@ class Peers(Testbed):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.figures: dict[str, list[dict[str, Any]]] = {}
+        self.figures: dict[str, Any] = {}  # of each part that was measured, its records
         folder.chmod(0o755)  # www-data reads the page
         (folder / "www").mkdir()
         (folder / "www" / "ok").write_text("ok\n")
@@ -221,7 +230,7 @@ class Peers(Testbed):
         ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER, prctl(2)
 
     @contextlib.contextmanager
-    def server(self, name: str, stack: str = "bench") -> Iterator[Server]:
+    def server(self, name: str, stack: str = SAME) -> Iterator[Server]:
         """A server that has just been started, on its socket or on 127.0.0.1."""
         if name in SETTINGS:
             with self.main_py(PAM_SERVICE=stack, **SETTINGS[name]) as (process, port, _):
@@ -295,22 +304,20 @@ class Peers(Testbed):
         return {"times": milliseconds, "timeouts": int(values["timeouts"]), "failed": int(values["wrong"])}
 
     @contextlib.contextmanager
-    def flood(self, server: Server, users: Sequence[str], refused: list[float]) -> Iterator[None]:
-        """Wrong passwords for all of `users` without pause; `refused` gets how many were refused in a second."""
-        arguments = ("-a", "-c", len(users), "-t", 60, "-w", WRONG, "-e", server.refusal)
+    def flood(self, server: Server, users: Sequence[str]) -> Iterator[dict[str, float]]:
+        """Wrong passwords for all of `users` without pause; in the end, how many were refused per second."""
+        command = self.load_command(
+            server, "-a", "-c", len(users), "-t", 120, "-w", WRONG, "-e", server.refusal, users=users
+        )
+        refused: dict[str, float] = {}
         began = time.monotonic()
-        with subprocess.Popen(  # noqa: S603
-            self.load_command(server, *arguments, users=users), stdout=subprocess.PIPE, text=True
-        ) as process:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
             try:
-                yield
+                yield refused
             finally:
                 process.send_signal(signal.SIGTERM)
-            line = process.communicate()[0]
-        refused.append(figures(line).get("200" if server.name in SETTINGS else "401", 0) / (time.monotonic() - began))
-
-    def record(self, part: str, **values: object) -> None:
-        self.figures.setdefault(part, []).append(values)
+                done = figures(process.communicate()[0])
+        refused["per_second"] = (done["count"] - done["wrong"]) / (time.monotonic() - began)
 
 
 # --- The parts ---------------------------------------------------------------------------------
@@ -322,22 +329,19 @@ def turned(names: Sequence[str], by: int) -> list[str]:
     return [*names[by:], *names[:by]]
 
 
-def limit(peers: Peers, name: str, hash_name: str, clients: int, seconds: float, *, stack: str) -> dict[str, float]:
-    users = [f"user{i}" for i in range(clients)]
-    options = {"crypt_r": ("-x", peers.accounts.hashes[hash_name]), "libpam in C, unmapped": ("-u",)}.get(name, ())
-    return peers.c_logins(clients, seconds, users, *options, stack=stack)
-
-
 def logins(peers: Peers, rounds: int) -> Iterator[Result]:
     cases = [("DES", 1, 0.5)]
     cases += [("SHA-512", clients, 0.7) for clients in (1, 2, 4, 16)]
     cases += [("yescrypt", clients, seconds) for clients, seconds in ((1, 1.2), (2, 1.2), (4, 1.2), (16, 1.8))]
-    measure_logins(peers, "bench", rounds, cases)
-    measure_logins(peers, DEBIAN, 1, [case for case in cases if case[1] in (1, 16)])
-    yield from login_goals(peers.figures["logins"])
+    records = list(measure_logins(peers, SAME, rounds, cases))
+    records += measure_logins(peers, DEBIAN, 1, [case for case in cases if case[1] in (1, 16) and case[0] != "DES"])
+    peers.figures["logins"] = records
+    yield from login_goals(records)
 
 
-def measure_logins(peers: Peers, stack: str, rounds: int, cases: Sequence[tuple[str, int, float]]) -> None:
+def measure_logins(
+    peers: Peers, stack: str, rounds: int, cases: Sequence[tuple[str, int, float]]
+) -> Iterator[dict[str, Any]]:
     with contextlib.ExitStack() as running:
         servers = {name: running.enter_context(peers.server(name, stack)) for name in (OURS, *PEERS)}
         users = peers.accounts.write("DES", 16)
@@ -353,122 +357,48 @@ def measure_logins(peers: Peers, stack: str, rounds: int, cases: Sequence[tuple[
                         done = peers.load(servers[name], "-c", clients, "-t", seconds, users=users)
                         done["cpu_ms"] = (family_cpu(servers[name].pid) - before) / done["count"] * 1000
                     else:
-                        done = limit(peers, name, hash_name, clients, seconds, stack=stack)
+                        options = {
+                            "crypt_r": ("-x", peers.accounts.hashes[hash_name]),
+                            "libpam in C": (),
+                            "libpam in C, unmapped": ("-u",),
+                        }[name]
+                        done = peers.c_logins(clients, seconds, users, *options, stack=stack)
                     values = {key: done[key] for key in ("rate", "p50", "p99", "cpu_ms", "count", "wrong")}
-                    peers.record("logins", stack=stack, hash=hash_name, clients=clients, server=name, **values)
-
-
-def column(records: Sequence[dict[str, Any]], key: str, **where: object) -> list[float]:
-    """The values of `key`, one a round, in the records that are as `where` says."""
-    return [record[key] for record in records if all(record[name] == value for name, value in where.items())]
-
-
-def ratios(records: Sequence[dict[str, Any]], key: str, against: str, **where: object) -> list[float]:
-    """Each round's own ratio of the service to another."""
-    pairs = zip(column(records, key, server=OURS, **where), column(records, key, server=against, **where), strict=True)
-    return [ours / other for ours, other in pairs]
-
-
-def login_goals(records: Sequence[dict[str, Any]]) -> Iterator[Result]:
-    def against_peers(what: str, key: str, hash_name: str, clients: int, more_is_better: bool) -> Result:
-        where = {"stack": "bench", "hash": hash_name, "clients": clients}
-        found = {peer: statistics.median(ratios(records, key, peer, **where)) for peer in PEERS}
-        worst = (min if more_is_better else max)(found.values())
-        own = column(records, key, server=OURS, **where)
-        return Result(
-            f"{what} against the best peer, {hash_name}, {clients} client{'s' * (clients > 1)}",
-            ">= 1" if more_is_better else "< 1",
-            f"{worst:.3f}",
-            worst >= 1 if more_is_better else worst < 1,
-            f"{statistics.median(own):.3g}; " + ", ".join(f"{peer} {ratio:.2f}" for peer, ratio in found.items()),
-        )
-
-    for hash_name in ("SHA-512", "yescrypt", "DES"):
-        yield against_peers("CPU per right login", "cpu_ms", hash_name, 1, more_is_better=False)
-    for hash_name, goal in (("SHA-512", 1.12), ("yescrypt", 1.03)):
-        found = ratios(records, "cpu_ms", "libpam in C", stack="bench", hash=hash_name, clients=1)
-        value = statistics.median(found)
-        yield Result(
-            f"CPU per right login against libpam in C, {hash_name}, 1 client",
-            f"<= {goal}",
-            f"{value:.3f}",
-            value <= goal,
-            f"{min(found):.2f} to {max(found):.2f}",
-        )
-    for hash_name in ("SHA-512", "yescrypt"):
-        yield against_peers("right logins per second", "rate", hash_name, 16, more_is_better=True)
+                    yield {"stack": stack, "hash": hash_name, "clients": clients, "server": name, **values}
 
 
 def flood(peers: Peers, rounds: int) -> Iterator[Result]:
+    records = []
     for turn in range(rounds):
-        for stack in ("bench", DEBIAN)[: 2 if turn == 0 else 1]:
-            for hash_name in ("SHA-512", "yescrypt"):
+        for stack in (SAME,) if turn else (SAME, DEBIAN):
+            for hash_name in SLOW_HASHES:
                 usual, *others = peers.accounts.write(hash_name, 51)
                 for name in turned((OURS, UNSLOWED, *PEERS), turn):
-                    refused: list[float] = []
                     with peers.server(name, stack) as server:
                         peers.await_login(server, usual)
-                        with peers.flood(server, others, refused):
+                        with peers.flood(server, others) as refused:
                             time.sleep(0.05)  # all 50 are there
                             visits = peers.visit(server, 8, usual)
-                    where = {"stack": stack, "hash": hash_name, "server": name}
-                    peers.record("flood", **where, refused=refused[0], **visits)
-    yield from flood_goals(peers.figures["flood"])
-
-
-def pooled(records: Sequence[dict[str, Any]], **where: object) -> list[float]:
-    """All times of right logins in these records, in order of length."""
-    chosen = [record for record in records if all(record[name] == value for name, value in where.items())]
-    return sorted(time for record in chosen for time in record["times"])
-
-
-def percentile(times: Sequence[float], percent: int) -> float:
-    return times[len(times) * percent // 100]
-
-
-def flood_goals(records: Sequence[dict[str, Any]]) -> Iterator[Result]:
-    for hash_name in ("SHA-512", "yescrypt"):
-        p95 = {
-            name: percentile(pooled(records, stack="bench", hash=hash_name, server=name), 95)
-            for name in (OURS, UNSLOWED, *PEERS)
-        }
-        best = min(p95[peer] for peer in PEERS)
-        for name in (OURS, UNSLOWED):
-            yield Result(
-                f"right login's p95 in a flood, {hash_name}, {name}",
-                f"< {best:.0f} ms",
-                f"{p95[name]:.0f} ms",
-                p95[name] < best,
-                ", ".join(f"{peer} {p95[peer]:.0f}" for peer in PEERS),
-            )
-    for name in (OURS, UNSLOWED):
-        count = sum(column(records, "timeouts", server=name))
-        asked = len(pooled(records, server=name))
-        yield Result(
-            f"right logins that timed out in a flood, {name}",
-            "0",
-            f"{count}",
-            not count,
-            f"of {asked}; with Debian's stack: "
-            + ", ".join(
-                f"{peer} {sum(column(records, 'timeouts', server=peer, stack=DEBIAN))} of "
-                f"{len(pooled(records, server=peer, stack=DEBIAN))}"
-                for peer in PEERS
-            ),
-        )
+                    values = {"refused": refused["per_second"], **visits}
+                    records.append({"stack": stack, "hash": hash_name, "server": name, **values})
+    peers.figures["flood"] = records
+    yield from flood_goals(records)
 
 
 class Crowd:
-    """Connections that send no request, or a byte of one now and then; one that is cut comes back within a second."""
+    """Connections that ask nothing, or send a byte a second; those that are cut come back within a second."""
+
+    TICKS = 20  # a second
 
     def __init__(self, server: Server, count: int, dripping: bool) -> None:
-        self.server, self.count, self.dripping = server, count, dripping
-        self.connections: dict[socket.socket, int] = {}  # how many bytes each has sent
+        self.target, self.count, self.dripping = server.target, count, dripping
+        self.local = server.target.startswith("/")
+        # the head of a request that does not end; for saslauthd, a username that is 255 bytes long
+        self.bytes = b"\0\xff" + b"a" * 255 if self.local else b"GET / HTTP/1.1\r\nX-Slow: " + b"a" * 76
+        self.sent: dict[socket.socket, int] = {}  # by each connection
         self.cut = 0
         self.over = threading.Event()
         self.thread = threading.Thread(target=self.run)
-        # the head of a request that does not end; for saslauthd, a username of 16,384 bytes
-        self.bytes = b"@\0" + b"a" * 98 if server.target.startswith("/") else b"GET / HTTP/1.1\r\nX-Slow: " + b"a" * 76
 
     def __enter__(self) -> "Crowd":
         self.thread.start()
@@ -480,89 +410,64 @@ class Crowd:
 
     def run(self) -> None:
         with selectors.DefaultSelector() as selector:
-            while not self.over.wait(0):
-                next_second = time.monotonic() + 1
-                while len(self.connections) < self.count and self.open(selector):
-                    pass
-                if self.dripping:
-                    for connection, sent in self.connections.items():
-                        with contextlib.suppress(OSError):  # one that is cut is found below
-                            connection.send(self.bytes[sent % len(self.bytes) :][:1], socket.MSG_NOSIGNAL)
-                            self.connections[connection] = sent + 1
-                while (left := next_second - time.monotonic()) > 0 and not self.over.wait(0):
-                    for key, _ in selector.select(min(left, 0.05)):
-                        self.close(key.fileobj, selector)
-            for connection in self.connections:
+            for tick in itertools.count():
+                if self.over.wait(1 / self.TICKS):
+                    break
+                for key, _ in selector.select(0):
+                    self.drop_if_cut(key.fileobj, selector)
+                for _ in range(min(self.count - len(self.sent), self.count // self.TICKS)):
+                    self.open(selector)
+                for connection in list(self.sent)[tick % self.TICKS :: self.TICKS] if self.dripping else ():
+                    with contextlib.suppress(OSError):  # one that is cut is found at the next tick
+                        connection.send(self.bytes[self.sent[connection] % len(self.bytes) :][:1])
+                        self.sent[connection] += 1
+            for connection in self.sent:
                 connection.close()
 
-    def open(self, selector: selectors.BaseSelector) -> bool:
-        local = self.server.target.startswith("/")
-        connection = socket.socket(socket.AF_UNIX if local else socket.AF_INET)
+    def open(self, selector: selectors.BaseSelector) -> None:
+        connection = socket.socket(socket.AF_UNIX if self.local else socket.AF_INET)
         connection.setblocking(False)
         try:
-            connection.connect(self.server.target if local else ("127.0.0.1", int(self.server.target)))
-        except BlockingIOError as error:  # a TCP connection goes on in the background, a Unix socket's queue is full
-            if local:
+            connection.connect(self.target if self.local else ("127.0.0.1", int(self.target)))
+        except BlockingIOError:
+            if self.local:  # its queue is full; a TCP connection goes on by itself
                 connection.close()
-                return not error
-        self.connections[connection] = 0
+                return
+        self.sent[connection] = 0
         selector.register(connection, selectors.EVENT_READ)
-        return True
 
-    def close(self, connection: Any, selector: selectors.BaseSelector) -> None:
+    def drop_if_cut(self, connection: Any, selector: selectors.BaseSelector) -> None:
         with contextlib.suppress(OSError):
             if connection.recv(4096):
                 return
         self.cut += 1
         selector.unregister(connection)
-        del self.connections[connection]
+        del self.sent[connection]
         connection.close()
 
 
 def connections(peers: Peers, rounds: int) -> Iterator[Result]:
     (user,) = peers.accounts.write("SHA-512", 1)
+    records = []
     for turn in range(rounds):
-        for name in turned((OURS, ROOMY, *PEERS), turn):
-            for kind in ("idle", "dripping"):
-                with peers.server(name) as server:
-                    peers.await_login(server, user)
-                    peers.load(server, "-n", 20, users=[user])
-                    before = family_memory(server.pid)
-                    with Crowd(server, 1000, kind == "dripping") as crowd:
-                        time.sleep(2)  # a Unix socket takes them a few at a time
-                        crowded = family_memory(server.pid)
-                        held = len(crowd.connections)
-                        visits = peers.visit(server, 5, user)
-                        crowded = max(crowded, family_memory(server.pid))
-                values = {"held": held, "cut": crowd.cut, "memory": crowded - before, **visits}
-                peers.record("connections", kind=kind, server=name, **values)
-    yield from connection_goals(peers.figures["connections"])
-
-
-def connection_goals(records: Sequence[dict[str, Any]]) -> Iterator[Result]:
-    found = column(records, "memory", server=ROOMY, kind="idle")
-    value = statistics.median(found)
-    yield Result(
-        f"memory of 1,000 idle connections, {ROOMY}",
-        "< 20 MB",
-        f"{value:.1f} MB",
-        value < 20,
-        f"{min(found):.1f} to {max(found):.1f}",
-    )
-    for name in (OURS, ROOMY):
-        for kind in ("idle", "dripping"):
-            times = pooled(records, server=name, kind=kind)
-            count = sum(column(records, "timeouts", server=name, kind=kind))
-            yield Result(
-                f"right logins that timed out beside 1,000 {kind}, {name}",
-                "0",
-                f"{count}",
-                not count,
-                f"of {len(times)}; p50 {percentile(times, 50):.1f} ms, the longest {times[-1]:.0f} ms",
-            )
+        for name, kind in itertools.product(turned((OURS, ROOMY, *PEERS), turn), ("idle", "dripping")):
+            with peers.server(name) as server:
+                peers.await_login(server, user)
+                peers.load(server, "-n", 20, users=[user])
+                before = family_memory(server.pid)
+                with Crowd(server, 1000, kind == "dripping") as crowd:
+                    time.sleep(2)  # half of that is what they take to come
+                    held, crowded = len(crowd.sent), family_memory(server.pid)
+                    visits = peers.visit(server, 5, user)
+                    crowded = max(crowded, family_memory(server.pid))
+            values = {"held": held, "cut": crowd.cut, "memory": crowded - before, **visits}
+            records.append({"kind": kind, "server": name, **values})
+    peers.figures["connections"] = records
+    yield from connection_goals(records)
 
 
 def memory(peers: Peers, rounds: int) -> Iterator[Result]:
+    records = []
     for turn in range(rounds):
         for name in turned((OURS, *PEERS), turn):
             users = peers.accounts.write("DES", 16)
@@ -570,32 +475,29 @@ def memory(peers: Peers, rounds: int) -> Iterator[Result]:
             with peers.server(name) as server:
                 peers.await_login(server, users[0])
                 started = (time.monotonic() - began) * 1000
-                time.sleep(0.2)
+                time.sleep(0.2)  # what starts in the background has started
                 idle = family_memory(server.pid)
                 peers.load(server, "-c", 16, "-n", 10_000, users=users)
                 used = family_memory(server.pid)
-                peers.accounts.write("yescrypt", 16)
+                users = peers.accounts.write("yescrypt", 16)
                 peak = peak_memory(peers, server, users)
-            peers.record("memory", server=name, start_ms=started, idle=idle, used=used, peak=peak)
-    yield from ()
+            records.append({"server": name, "start_ms": started, "idle": idle, "used": used, "peak": peak})
+    peers.figures["memory"] = records
+    yield from ()  # there is no goal
 
 
 def peak_memory(peers: Peers, server: Server, users: Sequence[str]) -> float:
-    """The most memory in use during 2 seconds of 16 clients."""
-    seen = [0.0]
-    over = threading.Event()
-
-    def look() -> None:
-        while not over.wait(0.02):
+    """The most memory seen during 2 seconds of logins, by all of `users` at once."""
+    seen = []
+    with subprocess.Popen(  # noqa: S603
+        peers.load_command(server, "-w", PASSWORD, "-c", len(users), "-t", 2, users=users),
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        while process.poll() is None:
             seen.append(family_memory(server.pid))
-
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
-        peers.load(server, "-c", 16, "-t", 2, users=users)
-    finally:
-        over.set()
-        thread.join()
+            time.sleep(0.02)
+        server.judged(process.communicate()[0])
     return max(seen)
 
 
@@ -607,21 +509,34 @@ PARTS: dict[str, tuple[Callable[[Peers, int], Iterator[Result]], int]] = {
 }
 
 
+def about() -> str:
+    """On what the figures are taken."""
+    cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    system = re.search(r'PRETTY_NAME="(.*)"', Path("/etc/os-release").read_text())
+    names = [*dict.fromkeys(PACKAGES.values()), "libpam0g"]
+    versions = run(["dpkg-query", "--show", "--showformat", "${Package} ${Version}, ", *names]).strip(", ")
+    machine = f"{len(CORES)} cores, {cpu[1] if cpu else 'unknown'}; {system[1] if system else 'unknown'}"
+    return f"{date.today()}; {machine}; Python {sys.version.split()[0]}; {versions}"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Measure the service beside others; see bench/README.md.")
     parser.add_argument("--write", action="store_true", help="write the figures to peers.json, README.md and the plots")
     arguments = parse_arguments(parser, PARTS)
-    if missing := [package for path, package in PACKAGES.items() if not os.path.exists(path)]:
+    if missing := list(dict.fromkeys(package for path, package in PACKAGES.items() if not os.path.exists(path))):
         sys.exit(f"peers: not everything is installed: apt install {' '.join(missing)}")
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 20_000), most))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 4096), most))  # for 1,000 connections
     with private_folder() as folder:
         peers = Peers(folder)
         print(f"Python {sys.version.split()[0]}, {len(CORES)} cores; every server logs to files")
         missed = measure_parts(peers, PARTS, arguments.parts, arguments.rounds)
         if arguments.write:
             kept = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
-            FIGURES.write_text(json.dumps({**kept, **peers.figures}) + "\n")
+            others = {**kept.get("others", {}), **peers.others}
+            kept |= {**peers.figures, "others": others, "about": about()}
+            FIGURES.write_text(json.dumps(kept) + "\n")
+            write()
     return 1 if missed else 0
 
 

@@ -168,6 +168,7 @@ class Testbed:
         build(folder)
         enter_private_etc(folder / "etc")
         self.accounts = Accounts()
+        self.others: dict[str, float] = {}  # what share of the machine other processes had, by part
 
     @contextlib.contextmanager
     def main_py(self, **settings: str) -> Iterator[tuple[subprocess.Popen[bytes], int, float]]:
@@ -255,7 +256,9 @@ def measure_parts(
         except BrokenError as error:
             results.append(Result(str(error), "", "", False, "nothing measured after that"))
         elapsed, (busy_after, own_after) = time.monotonic() - began, busy_seconds()
-        others = max(0.0, (busy_after - busy) - (own_after - own)) / (elapsed * (os.cpu_count() or 1))
+        others = place.others[name] = max(0.0, (busy_after - busy) - (own_after - own)) / (
+            elapsed * (os.cpu_count() or 1)
+        )
         print(f"\n{name}: {elapsed:.0f} s, {rounds} rounds, other processes had {others:.0%} of the machine")
         for result in results:
             missed += not result.reached
