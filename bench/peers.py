@@ -293,13 +293,11 @@ class Peers(Testbed):
         raise BrokenError("no login succeeds after the start")
 
     def visit(self, server: Server, seconds: float, user: str) -> dict[str, Any]:
-        """A right login every half second, each over a new connection: milliseconds of each, time-outs, failures."""
+        """A right login every half second, each over a new connection: milliseconds of each, and what went wrong."""
         clients = 2 * PATIENCE + 2  # so many that one is always free
         arguments = ("-v", "-c", clients, "-i", 0.5, "-o", PATIENCE, "-t", seconds, "-w", PASSWORD)
         line, times = run(self.load_command(server, *arguments, users=[user])).split("\n")
         values = figures(line)
-        if values["wrong"] and server.name in SETTINGS:
-            raise BrokenError(f"wrong answers of {server.name}: {line}")
         milliseconds = [float(word) for word in times.split()]
         return {"times": milliseconds, "timeouts": int(values["timeouts"]), "failed": int(values["wrong"])}
 
@@ -363,7 +361,7 @@ def measure_logins(
                             "libpam in C, unmapped": ("-u",),
                         }[name]
                         done = peers.c_logins(clients, seconds, users, *options, stack=stack)
-                    values = {key: done[key] for key in ("rate", "p50", "p99", "cpu_ms", "count", "wrong")}
+                    values = {key: round(done[key], 5) for key in ("rate", "p50", "p99", "cpu_ms", "count", "wrong")}
                     yield {"stack": stack, "hash": hash_name, "clients": clients, "server": name, **values}
 
 
@@ -457,10 +455,9 @@ def connections(peers: Peers, rounds: int) -> Iterator[Result]:
                 before = family_memory(server.pid)
                 with Crowd(server, 1000, kind == "dripping") as crowd:
                     time.sleep(2)  # half of that is what they take to come
-                    held, crowded = len(crowd.sent), family_memory(server.pid)
+                    held, taken = len(crowd.sent), family_memory(server.pid) - before
                     visits = peers.visit(server, 5, user)
-                    crowded = max(crowded, family_memory(server.pid))
-            values = {"held": held, "cut": crowd.cut, "memory": crowded - before, **visits}
+            values = {"held": held, "cut": crowd.cut, "memory": taken, **visits}
             records.append({"kind": kind, "server": name, **values})
     peers.figures["connections"] = records
     yield from connection_goals(records)
