@@ -165,9 +165,9 @@ class Server(NamedTuple):
     refusal: str
 
     def judged(self, line: str) -> dict[str, float]:
-        """What load.c has printed. Raises BrokenError for wrong answers: for a single one if they are the service's."""
+        """What load.c has printed. Raises BrokenError for a wrong answer of the service, or for most of a peer's."""
         values = figures(line)
-        if values["wrong"] > (0 if self.name in SETTINGS else values["count"] / 10):
+        if values["wrong"] > (0 if self.name in SETTINGS else values["count"] / 2):
             raise BrokenError(f"wrong answers of {self.name}: {line.strip()}")
         return values
 
@@ -273,7 +273,10 @@ class Peers(Testbed):
             config.write_text(APACHE.format(**values, **parts))
             command = ["/usr/sbin/apache2", "-f", str(config), "-DFOREGROUND"]
             Path("/etc/pam.d/pwauth").write_text(Path("/etc/pam.d", stack).read_text())  # pwauth has no other service
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603
+        # in a session of its own: mod_authnz_external at times sends a signal to its whole process group
+        return subprocess.Popen(  # noqa: S603
+            command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
 
     def load_command(self, server: Server, *arguments: object, users: Sequence[str]) -> list[str]:
         words = (self.folder / "load", *server.protocol, *arguments, server.target, *users)
