@@ -274,9 +274,7 @@ class Peers(Testbed):
             command = ["/usr/sbin/apache2", "-f", str(config), "-DFOREGROUND"]
             Path("/etc/pam.d/pwauth").write_text(Path("/etc/pam.d", stack).read_text())  # pwauth has no other service
         # in a session of its own: mod_authnz_external at times sends a signal to its whole process group
-        return subprocess.Popen(  # noqa: S603
-            command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-        )
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)  # noqa: S603
 
     def load_command(self, server: Server, *arguments: object, users: Sequence[str]) -> list[str]:
         words = (self.folder / "load", *server.protocol, *arguments, server.target, *users)
@@ -293,7 +291,7 @@ class Peers(Testbed):
             with contextlib.suppress(BrokenError, KeyError):
                 if self.load(server, "-n", 1, "-o", 1, users=[user])["200"]:
                     return
-        raise BrokenError("no login succeeds after the start")
+        raise BrokenError(f"no login at {server.name} succeeds after the start")
 
     def visit(self, server: Server, seconds: float, user: str) -> dict[str, Any]:
         """A right login every half second, each over a new connection: milliseconds of each, and what went wrong."""

@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import ctypes
 import os
+import random
 import resource
 import shutil
 import signal
@@ -155,9 +156,11 @@ def checked(line: str) -> dict[str, float]:
 
 
 def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+    """A port that nobody listens on, below those that clients' ends get by themselves."""
+    while True:
+        with socket.socket() as free, contextlib.suppress(OSError):
+            free.bind(("127.0.0.1", random.randrange(10_000, 32_000)))  # noqa: S311
+            return int(free.getsockname()[1])
 
 
 class Testbed:
