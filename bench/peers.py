@@ -362,7 +362,7 @@ def measure_logins(
                             "libpam in C, unmapped": ("-u",),
                         }[name]
                         done = peers.c_logins(clients, seconds, users, *options, stack=stack)
-                    values = {key: round(done[key], 5) for key in ("rate", "p50", "p99", "cpu_ms", "count", "wrong")}
+                    values = {key: round(done[key], 5) for key in ("overall", "p50", "p99", "cpu_ms", "count", "wrong")}
                     yield {"stack": stack, "hash": hash_name, "clients": clients, "server": name, **values}
 
 

@@ -88,7 +88,7 @@ def login_goals(records: Records) -> Iterator[Result]:
             spread(found, ".3f"),
         )
     for hash_name in SLOW_HASHES:
-        yield against_peers(records, "rate", hash_name=hash_name, clients=16, more=True)
+        yield against_peers(records, "overall", hash_name=hash_name, clients=16, more=True)
 
 
 def flood_goals(records: Records) -> Iterator[Result]:
@@ -175,8 +175,10 @@ def login_tables(records: Records) -> Iterator[str]:
 
     def rate_and_ratio(**where: Any) -> str:
         name = where.pop("server")
-        cell = with_range(column(records, "rate", server=name, **where))
-        return cell if name == OURS else f"{cell}; **{statistics.median(ratio(records, 'rate', name, **where)):.2f}**"
+        cell = with_range(column(records, "overall", server=name, **where))
+        return (
+            cell if name == OURS else f"{cell}; **{statistics.median(ratio(records, 'overall', name, **where)):.2f}**"
+        )
 
     def latency(**where: object) -> str:
         return f"{number(median(records, 'p50', **where))} / {number(median(records, 'p99', **where))}"
@@ -194,7 +196,7 @@ def login_tables(records: Records) -> Iterator[str]:
     yield "**With Debian's default stack**, one round: CPU per right login in milliseconds,\n"
     yield by_case(lambda **where: number(median(records, "cpu_ms", **where)), few, DEBIAN)
     yield "and right logins per second:\n"
-    yield by_case(lambda **where: number(median(records, "rate", **where)), few, DEBIAN)
+    yield by_case(lambda **where: number(median(records, "overall", **where)), few, DEBIAN)
     for name in PEERS:
         if wrong := sum(column(records, "wrong", server=name)):
             asked = sum(column(records, "count", server=name))
