@@ -12,9 +12,9 @@
  * that took as long. With -a what is not answered at the end, or when SIGTERM comes, is neither counted nor waited for.
  * With -v the milliseconds of each request follow in a second line.
  *
- * An answer is wrong when EXPECTED is not in it. Prints one line: requests per second, added up over the
- * clients, and from the first answer of all to the last; milliseconds at three percentiles, requests, wrong answers, time-outs, and how often each status came (saslauthd's OK and NO as 200 and
- * 401; 0 is no answer).
+ * An answer is wrong when EXPECTED is not in it. Prints one line: requests per second, added up over the clients, and
+ * from the first answer of all to the last; milliseconds at three percentiles, requests, wrong answers, time-outs, and
+ * how often each status came (saslauthd's OK and NO as 200 and 401; 0 is no answer).
  */
 
 #include <arpa/inet.h>
@@ -125,8 +125,8 @@ static size_t write_request(char *request, size_t room, const char *user)
     }
     if (basic_path) {
         snprintf(body, sizeof body, "%s:%s", user, password);
-        return snprintf(request, room, "GET %s HTTP/1.1\r\nHost: localhost\r\nAuthorization: Basic %s\r\n\r\n", basic_path,
-                        base64(body, coded));
+        return snprintf(request, room, "GET %s HTTP/1.1\r\nHost: localhost\r\nAuthorization: Basic %s\r\n\r\n",
+                        basic_path, base64(body, coded));
     }
     if (user) {
         int length = snprintf(body, sizeof body, "{\"username\":\"%s\",\"password\":\"%s\"}", user, password);
@@ -251,8 +251,8 @@ int main(int argc, char **argv)
         }
     int users = argc - optind - 1;
     if (users < 0 || count < 1 || ((basic_path || sasl_service) && !users)) {
-        fprintf(stderr, "usage: %s [-c CLIENTS] [-t SECONDS] [-n REQUESTS] [-p PAUSE_MS | -i SECONDS] [-o SECONDS] [-a] [-v] "
-                "[-b PATH | -s SERVICE] [-w PASSWORD] [-e EXPECTED] PORT|SOCKET [USER...]\n", argv[0]);
+        fprintf(stderr, "usage: %s [-c CLIENTS] [-t SECONDS] [-n REQUESTS] [-p PAUSE_MS | -i SECONDS] [-o SECONDS] "
+                "[-a] [-v] [-b PATH | -s SERVICE] [-w PASSWORD] [-e EXPECTED] PORT|SOCKET [USER...]\n", argv[0]);
         return 2;
     }
     target = argv[optind++];

@@ -5,8 +5,8 @@
  * Each thread logs one of the users in, over and over, as the service does: pam_start, authenticate, account, pam_end.
  * A handle that stays open keeps the modules mapped, and PAM_FAIL_DELAY is taken over. With -u no handle stays open;
  * with -x libpam is not asked at all: crypt_r compares the password with HASH, once. Prints one line: logins per
- * second, added up over the threads, and from the first done of all to the last; milliseconds at three percentiles, milliseconds of CPU per login (helper processes included), logins, wrong
- * answers.
+ * second, added up over the threads, and from the first done of all to the last; milliseconds at three percentiles,
+ * milliseconds of CPU per login (helper processes included), logins, wrong answers.
  */
 
 #include <crypt.h>

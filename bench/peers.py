@@ -341,9 +341,9 @@ def logins(peers: Peers, rounds: int) -> Iterator[Result]:
 def measure_logins(
     peers: Peers, stack: str, rounds: int, cases: Sequence[tuple[str, int, float]]
 ) -> Iterator[dict[str, Any]]:
+    users = peers.accounts.write("DES", 16)
     with contextlib.ExitStack() as running:
         servers = {name: running.enter_context(peers.server(name, stack)) for name in (OURS, *PEERS)}
-        users = peers.accounts.write("DES", 16)
         for server in servers.values():
             peers.await_login(server, users[0])
             peers.load(server, "-c", 16, "-n", 64, users=users)
