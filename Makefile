@@ -91,6 +91,9 @@ soak: $(VENV)/test.stamp  ## run for SOAK_MINUTES (3) under all kinds of clients
 bench: $(VENV)/test.stamp  ## measure speed and size (root; needs gcc and libpam0g-dev)
 	$(VENV)/bin/python bench/bench.py $(BENCH)
 
+bench-peers: $(VENV)/bench.stamp  ## measure it beside saslauthd, nginx and Apache (root; needs their packages)
+	$(VENV)/bin/python bench/peers.py $(BENCH)
+
 $(VENV)/run.stamp: requirements.txt | python
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --require-hashes -r requirements.txt
@@ -114,4 +117,8 @@ $(VENV)/deploy.stamp: $(VENV)/test.stamp
 	$(PIP) install --group deploy
 	@touch $@
 
-.PHONY: help run test test-deploy soak lint blueprint bench install uninstall python root
+$(VENV)/bench.stamp: $(VENV)/test.stamp
+	$(PIP) install --group bench
+	@touch $@
+
+.PHONY: help run test test-deploy soak lint blueprint bench bench-peers install uninstall python root

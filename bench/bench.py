@@ -8,117 +8,32 @@ What the numbers mean stands in README.md. The exit status is 1 where a goal is 
 
 import argparse
 import contextlib
-import ctypes
 import os
-import resource
-import shutil
-import signal
 import socket
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-HERE = Path(__file__).resolve().parent
-MAIN = HERE.parent / "main.py"
-PASSWORD, WRONG = "correct-horse", "battery-staple"
-HASHES = {"DES": "", "SHA-512": "$6$", "yescrypt": "$y$"}  # crypt(5)
-STACK = "auth required pam_unix.so nodelay\naccount required pam_unix.so\n"
-# as Debian's common-auth has it: nullok, and pam_unix asks for its own 2 seconds as well
-SLOW_STACK = (
-    "auth optional pam_faildelay.so delay=2000000\nauth required pam_unix.so nullok\naccount required pam_unix.so\n"
+from testbed import (
+    CORES,
+    PASSWORD,
+    WRONG,
+    BrokenError,
+    Result,
+    Testbed,
+    checked,
+    cpu_seconds,
+    ending,
+    measure_parts,
+    parse_arguments,
+    private_folder,
+    run,
+    spread,
 )
-CORES = sorted(os.sched_getaffinity(0))
-
-
-class Result(NamedTuple):
-    """One line of the table."""
-
-    what: str
-    goal: str
-    measured: str
-    reached: bool
-    notes: str
-
-
-class BrokenError(Exception):
-    """The service did not do what is to be measured."""
-
-
-def spread(values: Sequence[float], form: str) -> str:
-    return f"{min(values):{form}} to {max(values):{form}}"
-
-
-# --- The place: C programs, a private /etc, accounts -------------------------------------------
-
-
-def build(folder: Path) -> None:
-    """Compile load.c and pam_login.c into `folder`; exits with the packages that are missing."""
-    for name in ("load", "pam_login"):
-        command = ["cc", "-O2", "-pthread", "-o", str(folder / name), str(HERE / f"{name}.c"), "-lpam"]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-        except FileNotFoundError:
-            sys.exit("bench: there is no C compiler: apt install gcc libc6-dev libpam0g-dev")
-        if done.returncode:
-            sys.exit(f"{done.stderr}bench: {name}.c does not compile: apt install gcc libc6-dev libpam0g-dev")
-
-
-def run(command: Sequence[object]) -> str:
-    return subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, text=True, check=True).stdout  # noqa: S603
-
-
-def enter_private_etc(etc: Path) -> None:
-    """Copy /etc to `etc` and mount it over /etc, for this process and its children only."""
-    if os.geteuid() != 0:
-        sys.exit("bench: run it as root: it mounts a private copy of /etc, in a mount namespace of its own")
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(0x20000):  # CLONE_NEWNS, unshare(2)
-        sys.exit(f"bench: no mount namespace to be had: {os.strerror(ctypes.get_errno())}")
-    run(["mount", "--make-rprivate", "/"])
-    run(["cp", "-a", "/etc", etc])
-    run(["mount", "--bind", etc, "/etc"])
-
-
-def crypt(password: str, prefix: str) -> str:
-    """`password` hashed as crypt(5) does by default for `prefix`."""
-    library = ctypes.CDLL("libcrypt.so.1")
-    library.crypt.restype = library.crypt_gensalt.restype = ctypes.c_char_p
-    salt = library.crypt_gensalt(prefix.encode(), ctypes.c_ulong(0), None, 0)
-    return str(library.crypt(password.encode(), salt).decode())
-
-
-class Accounts:
-    """The rows of the private /etc: the machine's own, and the accounts that a measurement needs."""
-
-    def __init__(self) -> None:
-        self.own = {path: Path(path).read_text() for path in ("/etc/passwd", "/etc/shadow")}
-        self.hashes = {name: crypt(PASSWORD, prefix) for name, prefix in HASHES.items()}
-        Path("/etc/pam.d/bench").write_text(STACK)
-        Path("/etc/pam.d/bench-slow").write_text(SLOW_STACK)
-
-    def write(self, hash_name: str, count: int) -> list[str]:
-        """Have `count` accounts, all with PASSWORD in this hash; their names."""
-        names = [f"user{i}" for i in range(count)]
-        passwd = "".join(f"{name}:x:{2000 + i}:100::/home/{name}:/bin/sh\n" for i, name in enumerate(names))
-        shadow = "".join(f"{name}:{self.hashes[hash_name]}:19000:0:99999:7:::\n" for name in names)
-        Path("/etc/passwd").write_text(self.own["/etc/passwd"] + passwd)
-        Path("/etc/shadow").write_text(self.own["/etc/shadow"] + shadow)
-        return names
-
-
-# --- What is measured --------------------------------------------------------------------------
-
-
-def cpu_seconds(pid: int) -> float:
-    """CPU that a process, its ended threads and its waited-for children have used."""
-    own = time.clock_gettime(~pid << 3 | 2)  # clock_getcpuclockid(3): exact, where /proc/PID/stat counts in 10 ms
-    after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return own + (int(after_name[13]) + int(after_name[14])) / os.sysconf("SC_CLK_TCK")
 
 
 def rss(pid: int) -> float:
@@ -134,40 +49,14 @@ def pin(pid: int, core: int) -> None:
             os.sched_setaffinity(int(task), {core})
 
 
-class Bench:
-    """The built programs, the accounts, and how to run them."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        build(folder)
-        enter_private_etc(folder / "etc")
-        self.accounts = Accounts()
+class Bench(Testbed):
+    """How to run what is measured."""
 
     @contextlib.contextmanager
     def service(self, **settings: str) -> Iterator["Process"]:
-        """The real main.py, on 127.0.0.1, its log in a file."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        environment = {"HOST": "127.0.0.1", "PORT": str(port), "PAM_SERVICE": "bench", **settings}
-        for kept in ("PATH", "PYTHONPATH"):
-            if kept in os.environ:
-                environment[kept] = os.environ[kept]
-        with open(self.folder / "log", "wb") as log:
-            before = time.perf_counter()
-            process = subprocess.Popen(  # noqa: S603
-                [sys.executable, str(MAIN)], env=environment, stdin=subprocess.DEVNULL, stderr=log
-            )
-        try:
-            with ending(process):
-                yield Process(process.pid, port, until_healthy(process, port) - before)
-        except BrokenError:  # say what its log says
-            lines = (self.folder / "log").read_text().splitlines()
-            print(*([line for line in lines if " level=INFO " not in line] or lines)[-5:], sep="\n", file=sys.stderr)
-            raise
-
-    def c_logins(self, threads: int, seconds: float, users: Sequence[str]) -> dict[str, float]:
-        return checked(run([self.folder / "pam_login", "bench", threads, seconds, PASSWORD, *users]))
+        """The real main.py, ready to answer."""
+        with self.main_py(**settings) as (process, port, began):
+            yield Process(process.pid, port, until_healthy(process, port) - began)
 
     def load(
         self, port: int, *arguments: object, users: Sequence[str] = (), core: int | None = None
@@ -222,27 +111,6 @@ class Process(NamedTuple):
         before = cpu_seconds(self.pid)
         done = measure()
         return (cpu_seconds(self.pid) - before) / done["count"] * 1000
-
-
-@contextlib.contextmanager
-def ending(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def checked(line: str) -> dict[str, float]:
-    """The `key=value` words that a C program has printed; raises BrokenError where answers were wrong."""
-    values = {key: float(value) for key, value in (word.split("=") for word in line.split())}
-    if values["wrong"]:
-        raise BrokenError(f"wrong answers: {line.strip()}")
-    return values
 
 
 def ask_health(port: int) -> bytes:
@@ -414,55 +282,13 @@ PARTS: dict[str, tuple[Callable[[Bench, int], Iterator[Result]], int]] = {
 }
 
 
-# --- The table ---------------------------------------------------------------------------------
-
-
-def busy_seconds() -> tuple[float, float]:
-    """CPU seconds since boot that this machine was busy, and those of it that this run used."""
-    with open("/proc/stat") as stat:
-        user, nice, system, _, _, irq, softirq, steal, *_ = map(int, stat.readline().split()[1:])
-    spent = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    own = sum(usage.ru_utime + usage.ru_stime for usage in spent)
-    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK"), own
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description="Measure the service; see bench/README.md.")
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} (default: all)")
-    parser.add_argument("--rounds", type=int, help="rounds of each part (default: 5 to 15, by part)")
-    arguments = parser.parse_args()
-    if unknown := set(arguments.parts) - set(PARTS):
-        parser.error(f"no such part: {', '.join(sorted(unknown))}")
-    if arguments.rounds is not None and arguments.rounds < 1:
-        parser.error("--rounds must be at least 1")
-    folder = Path(tempfile.mkdtemp(prefix="bench-"))
-    missed = 0
-    try:
+    arguments = parse_arguments(parser, PARTS)
+    with private_folder() as folder:
         bench = Bench(folder)
         print(f"Python {sys.version.split()[0]}, {len(CORES)} cores; the log of the service goes to a file")
-        for name, (measure, rounds) in PARTS.items():
-            if arguments.parts and name not in arguments.parts:
-                continue
-            rounds = arguments.rounds or rounds  # noqa: PLW2901
-            began, (busy, own) = time.monotonic(), busy_seconds()
-            results: list[Result] = []
-            try:
-                results.extend(measure(bench, rounds))
-            except BrokenError as error:
-                results.append(Result(str(error), "", "", False, "nothing measured after that"))
-            elapsed, (busy_after, own_after) = time.monotonic() - began, busy_seconds()
-            others = max(0.0, (busy_after - busy) - (own_after - own)) / (elapsed * (os.cpu_count() or 1))
-            print(f"\n{name}: {elapsed:.0f} s, {rounds} rounds, other processes had {others:.0%} of the machine")
-            for result in results:
-                missed += not result.reached
-                verdict = "PASS" if result.reached else "FAIL"
-                print(f"  {verdict}  {result.what:<62} {result.goal:>9} {result.measured:>9}  ({result.notes})")
-            print(f"  repeat: {sys.executable} bench/bench.py {name} --rounds {rounds}", flush=True)
-    finally:
-        if (folder / "etc").is_dir() and os.path.samefile("/etc", folder / "etc"):
-            run(["umount", "-l", "/etc"])
-        shutil.rmtree(folder, ignore_errors=True)
-    print(f"\n{missed} goals missed" if missed else "\nall goals reached")
+        missed = measure_parts(bench, PARTS, arguments.parts, arguments.rounds)
     return 1 if missed else 0
 
 

@@ -1,36 +1,32 @@
 /* Logins against libpam and nothing else: what the service's numbers are held against.
  *
- * usage: pam_login SERVICE THREADS SECONDS PASSWORD USER...
+ * usage: pam_login [-u | -x HASH] SERVICE THREADS SECONDS PASSWORD USER...
  *
  * Each thread logs one of the users in, over and over, as the service does: pam_start, authenticate, account, pam_end.
- * A handle that stays open keeps the modules mapped, and PAM_FAIL_DELAY is taken over. Prints one line:
- * logins per second, milliseconds of CPU per login (helper processes included), logins, wrong answers.
+ * A handle that stays open keeps the modules mapped, and PAM_FAIL_DELAY is taken over. With -u no handle stays open;
+ * with -x libpam is not asked at all: crypt_r compares the password with HASH, once. Prints one line: logins per
+ * second, added up over the threads, and from the first done of all to the last; milliseconds at three percentiles,
+ * milliseconds of CPU per login (helper processes included), logins, wrong answers.
  */
 
+#include <crypt.h>
 #include <pthread.h>
 #include <security/pam_appl.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/resource.h>
-#include <time.h>
+#include <unistd.h>
 
-static const char *service, *password;
+#include "times.h"
+
+static const char *service, *password, *hash;
 static double deadline;
 
 struct thread {
     pthread_t id;
     const char *user;
-    long logins, wrong;
+    long wrong;
     double first, last; /* when the first and the last login were done */
+    struct times times;
 };
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec + t.tv_nsec / 1e9;
-}
 
 static double cpu(int who)
 {
@@ -61,7 +57,12 @@ static void no_delay(int status, unsigned delay, void *data)
 
 static int login(const char *user)
 {
+    static _Thread_local struct crypt_data scratch;
     pam_handle_t *handle;
+    if (hash) {
+        const char *made = crypt_r(password, hash, &scratch);
+        return made && !strcmp(made, hash) ? PAM_SUCCESS : PAM_AUTH_ERR;
+    }
     int code = pam_start(service, user, &conversation, &handle);
     if (code != PAM_SUCCESS)
         return code;
@@ -79,51 +80,70 @@ static void *run(void *data)
 {
     struct thread *self = data;
     do {
+        double start = now();
         self->wrong += login(self->user) != PAM_SUCCESS;
         self->last = now();
-        if (!self->logins++)
+        if (!self->times.count)
             self->first = self->last;
+        double took = self->last - start;
+        add_times(&self->times, &took, 1);
     } while (self->last < deadline);
     return NULL;
 }
 
 int main(int argc, char **argv)
 {
-    if (argc < 6) {
-        fprintf(stderr, "usage: %s SERVICE THREADS SECONDS PASSWORD USER...\n", argv[0]);
+    int option, unmapped = 0;
+    while ((option = getopt(argc, argv, "ux:")) != -1)
+        switch (option) {
+        case 'u': unmapped = 1; break;
+        case 'x': hash = optarg; break;
+        default: return 2;
+        }
+    int users = argc - optind - 4;
+    if (users < 1) {
+        fprintf(stderr, "usage: %s [-u | -x HASH] SERVICE THREADS SECONDS PASSWORD USER...\n", argv[0]);
         return 2;
     }
-    service = argv[1];
-    password = argv[4];
-    int count = atoi(argv[2]);
+    argv += optind;
+    service = argv[0];
+    password = argv[3];
+    int count = atoi(argv[1]);
     struct thread *threads = calloc(count, sizeof *threads);
     pam_handle_t *kept;
-    if (!threads || pam_start(service, "", &conversation, &kept) != PAM_SUCCESS) {
-        fprintf(stderr, "%s: cannot start\n", argv[0]);
+    if (!threads || (!unmapped && !hash && pam_start(service, "", &conversation, &kept) != PAM_SUCCESS)) {
+        fprintf(stderr, "pam_login: cannot start\n");
         return 1;
     }
-    login(argv[5]); /* what a first login alone does is not measured */
+    login(argv[4]); /* what a first login alone does is not measured */
 
     double before = cpu(RUSAGE_SELF) + cpu(RUSAGE_CHILDREN);
-    deadline = now() + atof(argv[3]);
+    deadline = now() + atof(argv[2]);
     for (int i = 0; i < count; i++) {
-        threads[i].user = argv[5 + i % (argc - 5)];
+        threads[i].user = argv[4 + i % users];
         if (pthread_create(&threads[i].id, NULL, run, &threads[i])) {
-            fprintf(stderr, "%s: cannot start thread %d\n", argv[0], i);
+            fprintf(stderr, "pam_login: cannot start thread %d\n", i);
             return 1;
         }
     }
-    long logins = 0, wrong = 0;
-    double rate = 0;
+    long wrong = 0;
+    struct times times = {0};
+    double rate = 0, first = 0, last = 0;
     for (int i = 0; i < count; i++) {
         struct thread *t = &threads[i];
         pthread_join(t->id, NULL);
-        logins += t->logins;
         wrong += t->wrong;
         if (t->last > t->first) /* from the first done to the last: whole logins only, however short the run */
-            rate += (t->logins - 1) / (t->last - t->first);
+            rate += (t->times.count - 1) / (t->last - t->first);
+        if (!first || t->first < first)
+            first = t->first;
+        if (t->last > last)
+            last = t->last;
+        add_times(&times, t->times.seconds, t->times.count);
     }
     double spent = cpu(RUSAGE_SELF) + cpu(RUSAGE_CHILDREN) - before;
-    printf("rate=%.2f cpu_ms=%.5f count=%ld wrong=%ld\n", rate, spent / logins * 1e3, logins, wrong);
+    printf("rate=%.2f overall=%.2f", rate, last > first ? (times.count - 1) / (last - first) : 0.0);
+    print_percentiles(&times);
+    printf(" cpu_ms=%.5f count=%ld wrong=%ld\n", spent / times.count * 1e3, times.count, wrong);
     return 0;
 }

@@ -101,6 +101,7 @@ def test_when_connections_take_all_descriptors_nothing_false_is_said(start: Star
         service.wait_for_log("event=accept ")
         assert load.next(20) >= ALL_CLOSED
         taken.close()
+        await_that(lambda: load.next(1) == ALL_TRUE, "connections are still refused")
 
 
 def test_without_threads_open_connections_go_on_and_new_ones_are_closed(start: Start) -> None:
