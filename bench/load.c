@@ -13,7 +13,7 @@
  * With -v the milliseconds of each request follow in a second line.
  *
  * An answer is wrong when EXPECTED is not in it. Prints one line: requests per second, added up over the clients, and
- * from the first answer of all to the last; milliseconds at three percentiles, requests, wrong answers, time-outs, and
+ * from the start to the last answer; milliseconds at three percentiles, requests, wrong answers, time-outs, and
  * how often each status came (saslauthd's OK and NO as 200 and 401; 0 is no answer).
  */
 
@@ -280,7 +280,7 @@ int main(int argc, char **argv)
 
     long wrong = 0, timeouts = 0, statuses[600] = {0};
     struct times times = {0};
-    double rate = 0, first = 0, last = 0;
+    double rate = 0, last = 0;
     for (int i = 0; i < count; i++) {
         struct client *c = &clients[i];
         pthread_join(c->id, NULL);
@@ -290,13 +290,11 @@ int main(int argc, char **argv)
             statuses[status] += c->statuses[status];
         if (c->last > c->first) /* from the first answer to the last: whole requests only, however short the run */
             rate += (c->times.count - 1) / (c->last - c->first);
-        if (c->times.count && (!first || c->first < first))
-            first = c->first;
         if (c->last > last)
             last = c->last;
         add_times(&times, c->times.seconds, c->times.count);
     }
-    printf("rate=%.2f overall=%.2f", rate, last > first ? (times.count - 1) / (last - first) : 0.0);
+    printf("rate=%.2f overall=%.2f", rate, last > begin ? times.count / (last - begin) : 0.0);
     print_percentiles(&times);
     printf(" count=%ld wrong=%ld timeouts=%ld", times.count, wrong, timeouts);
     for (int status = 0; status < 600; status++)

@@ -5,7 +5,7 @@
  * Each thread logs one of the users in, over and over, as the service does: pam_start, authenticate, account, pam_end.
  * A handle that stays open keeps the modules mapped, and PAM_FAIL_DELAY is taken over. With -u no handle stays open;
  * with -x libpam is not asked at all: crypt_r compares the password with HASH, once. Prints one line: logins per
- * second, added up over the threads, and from the first done of all to the last; milliseconds at three percentiles,
+ * second, added up over the threads, and from the start to the last done; milliseconds at three percentiles,
  * milliseconds of CPU per login (helper processes included), logins, wrong answers.
  */
 
@@ -118,7 +118,8 @@ int main(int argc, char **argv)
     login(argv[4]); /* what a first login alone does is not measured */
 
     double before = cpu(RUSAGE_SELF) + cpu(RUSAGE_CHILDREN);
-    deadline = now() + atof(argv[2]);
+    double begin = now();
+    deadline = begin + atof(argv[2]);
     for (int i = 0; i < count; i++) {
         threads[i].user = argv[4 + i % users];
         if (pthread_create(&threads[i].id, NULL, run, &threads[i])) {
@@ -128,21 +129,19 @@ int main(int argc, char **argv)
     }
     long wrong = 0;
     struct times times = {0};
-    double rate = 0, first = 0, last = 0;
+    double rate = 0, last = 0;
     for (int i = 0; i < count; i++) {
         struct thread *t = &threads[i];
         pthread_join(t->id, NULL);
         wrong += t->wrong;
         if (t->last > t->first) /* from the first done to the last: whole logins only, however short the run */
             rate += (t->times.count - 1) / (t->last - t->first);
-        if (!first || t->first < first)
-            first = t->first;
         if (t->last > last)
             last = t->last;
         add_times(&times, t->times.seconds, t->times.count);
     }
     double spent = cpu(RUSAGE_SELF) + cpu(RUSAGE_CHILDREN) - before;
-    printf("rate=%.2f overall=%.2f", rate, last > first ? (times.count - 1) / (last - first) : 0.0);
+    printf("rate=%.2f overall=%.2f", rate, times.count / (last - begin));
     print_percentiles(&times);
     printf(" cpu_ms=%.5f count=%ld wrong=%ld\n", spent / times.count * 1e3, times.count, wrong);
     return 0;

@@ -95,6 +95,15 @@ def test_every_request_on_a_connection_has_its_own_time(start: Start) -> None:
             select.select([wire.socket], [], [], 0.2)
 
 
+def test_the_time_of_a_request_begins_with_its_first_byte(start: Start) -> None:
+    with Wire(start(REQUEST_TIMEOUT=6)) as wire:
+        wire.send(HEALTH).answer()
+        for part in (b"", HEALTH[:9]):  # idle for less than its time, then the same for the request: more together
+            wire.send(part)
+            assert not select.select([wire.socket], [], [], 4)[0], "cut too early"
+        assert wire.send(HEALTH[9:]).answer().status == 200
+
+
 def test_what_follows_an_error_is_not_read_for_ever(hasty: Service) -> None:
     with Wire(hasty) as wire:
         assert wire.send(post(b"")[:-5] + b"9999999\r\n\r\n").last().status == 413

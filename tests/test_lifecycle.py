@@ -23,6 +23,7 @@ def test_a_signal_ends_it_with_status_0(start: Start, number: signal.Signals) ->
     assert service.validate("des", right("des")).json["valid"] is True
     service.process.send_signal(number)
     assert service.process.wait(10) == 0
+    assert f"event=stop signal={number.name}" in service.log_lines()[-1]
     assert "Traceback" not in "\n".join(service.log_lines())
     with pytest.raises(ConnectionRefusedError):
         service.connect()

@@ -208,6 +208,30 @@ def test_waiting_calls_are_served_in_order_of_arrival_and_two_lanes_take_turns()
     assert places in ([1, 3, 5], [2, 4, 6])
 
 
+def test_patience_is_that_of_each_call_by_itself() -> None:
+    gate, order, go, ends = main.Gate(1), list[str](), threading.Event(), list[str]()
+
+    def ask(call: Step) -> None:
+        try:
+            gate.ask(call)
+        except main.Error as error:
+            ends.append(f"{call.name}: {error.reason}")
+
+    calls = [Step(name, order, go) for name in ("runs", "old", "new")]
+    threads = [threading.Thread(target=ask, args=(call,)) for call in calls]
+    for number, thread in enumerate(threads):
+        thread.start()
+        while not order or queued(gate) < number:
+            time.sleep(0.001)
+    calls[2].since += 60
+    gate.sweep(calls[1].since + gate.PATIENCE)
+    threads[1].join(BOUND)
+    go.set()
+    for thread in threads:
+        thread.join(BOUND)
+    assert (ends, order) == (["old: PATIENCE"], ["runs", "new"])
+
+
 def test_a_call_that_raises_gives_back_its_turn() -> None:
     gate, order, go = main.Gate(1), list[str](), threading.Event()
     go.set()

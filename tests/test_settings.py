@@ -142,6 +142,7 @@ def test_help_lists_every_setting_with_its_default() -> None:
 def test_any_other_argument_exits_2(arguments: list[str]) -> None:
     done = run(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
+    assert f"unknown argument {arguments[-1] if arguments[0] == '' else arguments[0]!r}" in done.stderr.splitlines()[0]
     assert "Traceback" not in done.stderr
 
 

@@ -110,6 +110,17 @@ def test_a_bad_request_in_tls_gets_its_answer(start_tls: Start, connect: Connect
         assert wire.send(b"POST /validate HTTP/1.1\r\nX : ").last().json["valid"] is False
 
 
+def test_the_end_of_a_connection_is_said_in_tls(start_tls: Start, pair: Pair) -> None:
+    """RFC 8446, 6.1: without close_notify, a peer cannot tell an end from a cut."""
+    context = ssl.create_default_context(cafile=str(pair.cert))
+    with context.wrap_socket(
+        start_tls().connect(), server_hostname="127.0.0.1", suppress_ragged_eofs=False
+    ) as connection:
+        connection.sendall(HEALTH[:-2] + b"Connection: close\r\n\r\n")
+        while connection.recv(4096):  # raises SSLEOFError where it is not said
+            pass
+
+
 def test_a_full_service_closes_without_an_answer(start_tls: Start, connect: Connect) -> None:
     service = start_tls(MAX_CONNECTIONS=1, FAIL_DELAY=3)
     with connect(service) as busy:

@@ -127,6 +127,8 @@ def test_a_new_membership_is_seen_by_the_next_request(start: Start, etc: Etc) ->
         ("& van &,x", "Gecos.user van Gecos.user", ""),
         ("Ann,ann@example.org,b@example.org", "Ann", "ann@example.org"),
         ("ann@example.org", "ann@example.org", "ann@example.org"),
+        (f"Ann,{'a' * 242}@example.org", "Ann", f"{'a' * 242}@example.org"),  # 254 characters, the most (RFC 5321)
+        (f"Ann,{'a' * 243}@example.org", "Ann", ""),
         ("Ann Other <ann@example.org>", "Ann Other <ann@example.org>", "ann@example.org"),
         ("Ann,Mail <ann.o+x@mail.example.org>", "Ann", "ann.o+x@mail.example.org"),
         ("Ann,,,, ann@example.org ", "Ann", "ann@example.org"),
