@@ -85,6 +85,9 @@ blueprint:  ## write authentik-policy.py into authentik-blueprint.yaml
 test-deploy: $(VENV)/deploy.stamp  ## try the deployments for real (root; needs debootstrap, docker.io, iptables, systemd-container)
 	$(VENV)/bin/python -m pytest tests/deploy $(PYTEST)
 
+fuzz: $(VENV)/fuzz.stamp  ## fuzz the parsers, each for FUZZ_SECONDS, 60 by default
+	$(VENV)/bin/python tests/fuzz/run.py
+
 bench: $(VENV)/test.stamp  ## measure speed and size (root; needs gcc and libpam0g-dev)
 	$(VENV)/bin/python bench/bench.py $(BENCH)
 
@@ -111,4 +114,8 @@ $(VENV)/deploy.stamp: $(VENV)/test.stamp
 	$(PIP) install --group deploy
 	@touch $@
 
-.PHONY: help run test test-deploy lint blueprint bench install uninstall python root
+$(VENV)/fuzz.stamp: $(VENV)/test.stamp
+	$(PIP) install --group fuzz
+	@touch $@
+
+.PHONY: help run test test-deploy fuzz lint blueprint bench install uninstall python root
