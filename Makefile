@@ -88,6 +88,9 @@ test-deploy: $(VENV)/deploy.stamp  ## try the deployments for real (root; needs 
 soak: $(VENV)/test.stamp  ## run for SOAK_MINUTES (3) under all kinds of clients, and look for what is lost or left behind
 	$(VENV)/bin/python -m pytest -s tests/soak $(PYTEST)
 
+fuzz: $(VENV)/fuzz.stamp  ## fuzz the parsers, each for FUZZ_SECONDS, 60 by default
+	$(VENV)/bin/python tests/fuzz/run.py
+
 bench: $(VENV)/test.stamp  ## measure speed and size (root; needs gcc and libpam0g-dev)
 	$(VENV)/bin/python bench/bench.py $(BENCH)
 
@@ -121,4 +124,8 @@ $(VENV)/bench.stamp: $(VENV)/test.stamp
 	$(PIP) install --group bench
 	@touch $@
 
-.PHONY: help run test test-deploy soak lint blueprint bench bench-peers install uninstall python root
+$(VENV)/fuzz.stamp: $(VENV)/test.stamp
+	$(PIP) install --group fuzz
+	@touch $@
+
+.PHONY: help run test test-deploy soak fuzz lint blueprint bench bench-peers install uninstall python root

@@ -25,6 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+import openapi
 import pytest
 
 if TYPE_CHECKING:
@@ -428,6 +429,7 @@ class Service:
             connection.request(method, path, body, headers)
             answer = connection.getresponse()
             raw = answer.read()
+        openapi.check(method, path, answer.status, answer.headers, raw)
         return Response(answer.status, answer.headers, json.loads(raw) if raw else None, raw)
 
     def validate(self, username: str, password: str, source: str = "", **headers: str) -> Response:

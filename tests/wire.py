@@ -6,6 +6,7 @@ import socket
 import ssl
 from typing import Self
 
+import openapi
 from conftest import Response, Service
 
 HEALTH = b"GET /health HTTP/1.1\r\nHost: nas\r\n\r\n"
@@ -54,6 +55,7 @@ class Wire:
         raw = b"" if head_only else self.file.read(int(headers["Content-Length"]))
         data = None if head_only else json.loads(raw)
         assert head_only or isinstance(data, dict)
+        openapi.check_any(int(status), headers, raw, head_only)
         return Response(int(status), headers, data, raw)
 
     def last(self, head_only: bool = False) -> Response:
