@@ -15,7 +15,7 @@ from typing import Any
 from testbed import HERE, Result, spread
 
 mpl: Any = importlib.import_module("matplotlib")  # by name: make lint has not installed it
-figure: Any = importlib.import_module("matplotlib.figure")
+Figure: Any = importlib.import_module("matplotlib.figure").Figure
 
 FIGURES, README = HERE / "peers.json", HERE / "README.md"
 BEGIN, END = "<!-- written by peers.py -->\n", "<!-- end of what peers.py writes -->\n"
@@ -289,12 +289,12 @@ def bars(axes: Any, title: str, unit: str, values: dict[str, float], labels: Seq
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def save(figure: Figure, name: str) -> None:
+def save(figure: Any, name: str) -> None:
     figure.savefig(HERE / name, metadata={"Date": None})
 
 
 def plot_cpu(records: Records) -> None:
-    figure = figure.Figure(figsize=(10, 3.2), layout="constrained")
+    figure = Figure(figsize=(10, 3.2), layout="constrained")
     for axes, hash_name in zip(figure.subplots(1, 3, sharey=True), ("SHA-512", "yescrypt", "DES"), strict=True):
         values = {
             name: median(records, "cpu_ms", server=name, stack=SAME, hash=hash_name, clients=1)
@@ -306,7 +306,7 @@ def plot_cpu(records: Records) -> None:
 
 
 def plot_flood(records: Records) -> None:
-    figure = figure.Figure(figsize=(10, 2.6), layout="constrained")
+    figure = Figure(figsize=(10, 2.6), layout="constrained")
     stacks = {SAME: "pam_unix alone, no delay", DEBIAN: "Debian's default stack"}
     for axes, (stack, title) in zip(figure.subplots(1, 2, sharey=True), stacks.items(), strict=True):
         where = {"stack": stack, "hash": "yescrypt"}
