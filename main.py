@@ -929,7 +929,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             headers = {**headers, "Connection": "close"}
         self.log("request", client=self.client.address, method=head.method or "-", path=head.path or "-", status=status)
         self.enter(ANSWERING)
-        self.wfile.write(render(status, payload, headers, head.method == "HEAD"))
+        self.wfile.write(render(status, payload, headers, self.data.startswith(b"HEAD ")))
         self.enter(WAITING)
         self.data = self.data[end:]
 

@@ -205,7 +205,6 @@ def test_every_answer_of_a_tour_is_described(start: Start, etc: Etc, tmp_path: P
     assert texts == {"", "Invalid credentials", "Account expired", "Password expired"}
 
 
-@pytest.mark.xfail(strict=True, reason="the service does not know the method of a line that it does not read")
 def test_head_gets_no_body_where_the_line_is_too_long(service: Service) -> None:
     with Wire(service) as wire:
         assert wire.send(f"HEAD /health?{'x' * 8192}".encode()).last(head_only=True).status == 414
