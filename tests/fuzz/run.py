@@ -30,7 +30,14 @@ def fuzz(name: str, seconds: str) -> bool:
     before = set(FINDINGS.iterdir())
     with tempfile.TemporaryDirectory() as corpus:
         options = [f"-max_total_time={seconds}", f"-dict={HERE / 'seeds' / name}.dict", f"-artifact_prefix={FINDINGS}/"]
-        options += ["-seed=1", "-max_len=1024", "-timeout=10", "-print_final_stats=1", "-verbosity=1"]
+        options += [
+            "-seed=1",
+            "-max_len=4096",
+            "-timeout=60",
+            "-report_slow_units=60",
+            "-print_final_stats=1",
+            "-verbosity=1",
+        ]
         ran = subprocess.run(
             [sys.executable, __file__, name, *options, corpus, str(HERE / "seeds" / name)], cwd=HERE, check=False
         )
