@@ -23,27 +23,23 @@ with atheris.instrument_imports(include=["main", "targets", "urllib.parse"]):
     import main
 
 
+def found() -> dict[Path, int]:
+    """The files of `FINDINGS`, each with when it was written: what is found again is written again."""
+    return {path: path.stat().st_mtime_ns for path in FINDINGS.iterdir()}
+
+
 def fuzz(name: str, seconds: str) -> bool:
     """Whether nothing was found."""
     print(f"--- {name}: {seconds} seconds", flush=True)
     FINDINGS.mkdir(exist_ok=True)
-    before = set(FINDINGS.iterdir())
+    before = found()
+    options = f"-seed=1 -max_len=4096 -max_total_time={seconds} -timeout=60 -report_slow_units=60 -print_final_stats=1"
     with tempfile.TemporaryDirectory() as corpus:
-        options = [f"-max_total_time={seconds}", f"-dict={HERE / 'seeds' / name}.dict", f"-artifact_prefix={FINDINGS}/"]
-        options += [
-            "-seed=1",
-            "-max_len=4096",
-            "-timeout=60",
-            "-report_slow_units=60",
-            "-print_final_stats=1",
-            "-verbosity=1",
-        ]
-        ran = subprocess.run(
-            [sys.executable, __file__, name, *options, corpus, str(HERE / "seeds" / name)], cwd=HERE, check=False
-        )
-    for found in sorted(set(FINDINGS.iterdir()) - before):
-        again = [os.path.relpath(path) for path in (sys.executable, __file__)]
-        print(f"FOUND: {found}\nRun it again: {' '.join(again)} {name} {os.path.relpath(found)}", flush=True)
+        folders = [f"-dict=seeds/{name}.dict", f"-artifact_prefix={FINDINGS}/", corpus, f"seeds/{name}"]
+        ran = subprocess.run([sys.executable, __file__, name, *options.split(), *folders], cwd=HERE, check=False)
+    for path in sorted(path for path, time in found().items() if before.get(path) != time):
+        program, script, again = (os.path.relpath(each) for each in (sys.executable, __file__, path))
+        print(f"FOUND: {again}\nRun it again: {program} {script} {name} {again}", flush=True)
     return ran.returncode == 0
 
 
