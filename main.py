@@ -218,6 +218,7 @@ REMEDIES = {
     "AUTHINFO_UNAVAIL": "see that this process may read /etc/shadow, or that the server which PAM asks is there",
     "MODULE_UNKNOWN": "install the module that the rules of PAM_SERVICE name, or take it out of them",
 }
+ROOM = 2**24 * (1 + len(os.sched_getaffinity(0)))
 PAM_FAIL_DELAY = 10  # security/pam_appl.h; python-pam has no name for it
 
 
@@ -233,6 +234,15 @@ UNASKED = Verdict(INVALID, "UNASKED")  # until PAM has spoken
 # What the codes that are a no come to after the password was found right; before that, all are INVALID.
 REFUSALS = dict.fromkeys("PERM_DENIED AUTH_ERR CRED_INSUFFICIENT USER_UNKNOWN MAXTRIES".split(), INVALID)
 REFUSALS |= {"ACCT_EXPIRED": "Account expired", "NEW_AUTHTOK_REQD": EXPIRED, "AUTHTOK_EXPIRED": EXPIRED}
+
+
+def need_memory() -> None:
+    """Raise MemoryError without room for what crypt(3) takes: 16 MB for each turn at PAM, with yescrypt. Where it has
+    none, pam_unix says that the password is wrong. Asked before a login, as it may be back by the end, and after it."""
+    try:
+        mmap.mmap(-1, ROOM, mmap.MAP_PRIVATE).close()
+    except OSError:
+        raise MemoryError from None
 
 
 class Attempt(pam.pam):
@@ -263,16 +273,14 @@ class Attempt(pam.pam):
 
     def check(self, username: str, password: str) -> Verdict:
         """Whether the password is right and the account may log in; raises Error where PAM does not say."""
+        need_memory()
         # latin-1 is for the modules' prompts, which python-pam decodes: it takes any byte
         self.authenticate(os.fsencode(username), password.encode(), self.service, None, True, "latin-1", False)
         name = CODES[self.code] if 0 <= self.code < len(CODES) else str(self.code)
         if name == "SUCCESS" and self.account_phase:
             return Verdict("", "PAM_SUCCESS")
         if name in REFUSALS:
-            try:
-                mmap.mmap(-1, 2**25).close()
-            except OSError:  # crypt(3) could not have it either, and pam_unix takes that for a wrong password
-                raise Error(503, "There is not enough memory", reason="MEMORY") from None
+            need_memory()
             return Verdict(REFUSALS[name] if self.account_phase else INVALID, f"PAM_{name}")
         remedy = REMEDIES.get(name, "the log of the system may say why")
         raise Error(503, f"PAM gave no verdict: PAM_{name}; {remedy}", reason=f"PAM_{name}")
@@ -367,8 +375,10 @@ class Gate:
         """Give the one who asked his answer. The lock is held."""
         self.running.discard(call)
         call.error = error or call.error
-        call.settle()
-        call.done.release()
+        try:
+            call.settle()
+        finally:
+            call.done.release()
 
     def take(self) -> Call | None:
         """Start the call whose turn it is. The lock is held."""
@@ -414,10 +424,11 @@ class Gate:
         with self.lock:
             for lane in self.lanes:
                 while lane and now - lane[0].since >= self.PATIENCE:
-                    self.end(lane.popleft(), Error(503, "PAM is busy: no turn within 4 seconds", reason="PATIENCE"))
+                    error = Error(503, "PAM is busy: no turn within 4 seconds", reason="PATIENCE")
+                    self.end(lane.popleft(), error)
             for call in [c for c in self.running if now - c.since >= self.HANG]:
-                self.hung.add(call)
                 error = Error(503, "PAM hangs: the call has not returned within 10 seconds", reason="HANG")
+                self.hung.add(call)
                 if call.abandon:
                     call.abandon(error)
                 self.end(call, ConnectionAbortedError() if call.abandon else error)
@@ -867,6 +878,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.answer(200, self.judge(), {})
         except Error as error:
             self.fail(error)
+        except MemoryError:
+            if self.state == ANSWERING:
+                raise
+            self.fail(Error(503, "There is not enough memory"))
         except Exception as error:
             fault = Error(503, f"The system fails: {error.strerror}") if isinstance(error, OSError) else None
             if fault and self.state != BUSY:
@@ -927,11 +942,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.close_connection = not head.keep_alive or len(self.data) < end or self not in self.server.connections
         if self.close_connection:
             headers = {**headers, "Connection": "close"}
+        data = render(status, payload, headers, self.data.startswith(b"HEAD "))
+        self.data = self.data[end:]
         self.log("request", client=self.client.address, method=head.method or "-", path=head.path or "-", status=status)
         self.enter(ANSWERING)
-        self.wfile.write(render(status, payload, headers, self.data.startswith(b"HEAD ")))
+        self.wfile.write(data)
         self.enter(WAITING)
-        self.data = self.data[end:]
 
     def log(self, event: str, **values: object) -> None:
         log("INFO", event, **values, ms=f"{(time.monotonic() - self.arrived) * 1000:.1f}")
@@ -1099,8 +1115,8 @@ class Server(http.server.ThreadingHTTPServer):
         error = sys.exc_info()[1]
         if isinstance(error, OSError):
             log("DEBUG", "closed", client=request.peer.address, error=type(error).__name__)
-        elif isinstance(error, RuntimeError):
-            log("ERROR", "thread", client=request.peer.address, error="no thread to be had")
+        elif isinstance(error, RuntimeError | MemoryError):
+            log("ERROR", "thread", client=request.peer.address, error="no thread or memory to be had")
         elif error:
             log_bug(error)
 
@@ -1193,8 +1209,9 @@ def main(arguments: list[str]) -> int:
         return 2
     notify(server)
     while not (caught := signal.sigtimedwait(signals, 0)):
-        server.handle_request()
-        server.sweep()
+        with contextlib.suppress(MemoryError):
+            server.handle_request()
+            server.sweep()
     log("INFO", "stop", signal=signal.Signals(caught.si_signo).name)
     server.stop()
     os._exit(0)  # without waiting for calls that hang in PAM

@@ -129,6 +129,23 @@ def blocker(etc: Etc) -> Iterator[Blocker]:
     blocker.close()
 
 
+def test_memory_that_is_back_before_the_answer_was_still_missing(start: Start, etc: Etc, blocker: Blocker) -> None:
+    """pam_unix takes a password for wrong that crypt(3) had no memory to hash, and here more modules come after it."""
+    etc.add_user("hang.yescrypt", right("hang.yescrypt"), scheme="yescrypt")
+    etc.pam("ugos-auth-proxy", PLAIN + "auth required pam_exec.so quiet /etc/block\n")
+    service = start()
+    pid = service.process.pid
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[0])
+    room = 10 * 2**20  # for the modules, not for the 16 MB of yescrypt
+    before = resource.prlimit(pid, resource.RLIMIT_AS, (pages * resource.getpagesize() + room, resource.RLIM_INFINITY))
+    asked = blocker.threads.submit(service.validate, "hang.yescrypt", right("hang.yescrypt"))
+    await_that(lambda: asked.done() or blocker.next_call(0), "the login does not begin")
+    resource.prlimit(pid, resource.RLIMIT_AS, before)
+    blocker.release()
+    assert (asked.result().status, asked.result().json["valid"]) == (503, False)
+    assert service.validate("yescrypt", right("yescrypt")).json["valid"]
+
+
 def test_one_login_in_ten_that_hangs_costs_only_itself(start: Start, blocker: Blocker) -> None:
     service = start()
     with under_load(service) as load:
