@@ -219,6 +219,7 @@ REMEDIES = {
     "MODULE_UNKNOWN": "install the module that the rules of PAM_SERVICE name, or take it out of them",
 }
 ROOM = 2**24 * (1 + len(os.sched_getaffinity(0)))
+MEMORY_LIMITS = resource.RLIMIT_AS, resource.RLIMIT_DATA
 PAM_FAIL_DELAY = 10  # security/pam_appl.h; python-pam has no name for it
 
 
@@ -238,7 +239,8 @@ REFUSALS |= {"ACCT_EXPIRED": "Account expired", "NEW_AUTHTOK_REQD": EXPIRED, "AU
 
 def need_memory() -> None:
     """Raise MemoryError without room for what crypt(3) takes: 16 MB for each turn at PAM, with yescrypt. Where it has
-    none, pam_unix says that the password is wrong. Asked before a login, as it may be back by the end, and after it."""
+    none, pam_unix says that the password is wrong. Asked after a refusal, and under a limit before, as other logins
+    may have it for a while."""
     try:
         mmap.mmap(-1, ROOM, mmap.MAP_PRIVATE).close()
     except OSError:
@@ -273,7 +275,8 @@ class Attempt(pam.pam):
 
     def check(self, username: str, password: str) -> Verdict:
         """Whether the password is right and the account may log in; raises Error where PAM does not say."""
-        need_memory()
+        if any(resource.getrlimit(limit)[0] != resource.RLIM_INFINITY for limit in MEMORY_LIMITS):
+            need_memory()
         # latin-1 is for the modules' prompts, which python-pam decodes: it takes any byte
         self.authenticate(os.fsencode(username), password.encode(), self.service, None, True, "latin-1", False)
         name = CODES[self.code] if 0 <= self.code < len(CODES) else str(self.code)
@@ -692,6 +695,7 @@ MAX_LINE, MAX_HEAD, MAX_BODY = 8192, 32_768, 4096
 TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
 LINE = re.compile(rb"([^\0\r\n]*+)(\r\n|\r?\Z)")  # a line of a head, as far as it has come (RFC 9112, 2.2)
 REQUEST_LINE = re.compile(rb"(%b) (/[!-~]*) HTTP/1\.([01])" % TOKEN.pattern)  # RFC 9112, 3
+CLOSE = re.compile(r"(?i)(^|,)[ \t]*close[ \t]*(,|$)")  # among the options of Connection
 NOT_IN_NAMES = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff:/]")  # the ranges: Unicode Cc and Cs
 
 
@@ -732,8 +736,7 @@ class Head:
             raise Error(400, "Bad request: no Host header")
         if "transfer-encoding" in self.headers:
             raise Error(501, "Transfer-Encoding is not implemented; send Content-Length")
-        options = self.headers.get("connection", "").lower().split(",")
-        self.keep_alive = self.version == 1 and "close" not in (option.strip() for option in options)
+        self.keep_alive = self.version == 1 and not CLOSE.search(self.headers.get("connection", ""))
         return True
 
     def header(self, line: bytes, whole: bool) -> None:
