@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from authentik.core.models import User
-from conftest import BOUND, TOKEN, Start, free_port, keep_secret, right
+from conftest import BOUND, TOKEN, Service, Start, free_port, keep_secret, right
 from django.db import connections
 from hostile import ACCOUNT, KNOWN, RIGHT, WRONG, Answer, Hostile, answer, dripping, endless, silent
 from logins import AKADMINS, INVALID, UNREACHABLE, Site, groups, link, user
@@ -421,10 +421,10 @@ def test_a_connection_made_after_the_deadline_carries_nothing(
 
 
 def test_plain_http_where_tls_was_set_up_lets_nobody_in(
-    site: Site, proxy: Ask, monkeypatch: pytest.MonkeyPatch
+    site: Site, nas: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("UGOS_AUTH_PROXY_URL", proxy(WRONG).url.replace("http:", "https:"))
-    assert site.refusal("alice", PASSWORD) == UNREACHABLE
+    monkeypatch.setenv("UGOS_AUTH_PROXY_URL", f"https://127.0.0.1:{nas.port}")
+    assert site.refusal("jane.doe", right("jane.doe")) == UNREACHABLE
     assert any(line.startswith("error") and "/validate at https:" in line and "SSLError" in line for line in site.log)
 
 
