@@ -61,7 +61,7 @@ class Error(Exception):
 # --- Logging -----------------------------------------------------------------------------------
 
 LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40}
-BARE = re.compile(r"[!#-\[\]-~]+")  # visible ASCII without the quote and the backslash
+BARE = re.compile(r"[!#-<>-\[\]-~]+")  # visible ASCII without the quote, the equals sign and the backslash
 log_level, log_file, log_lock = LEVELS["INFO"], False, threading.Lock()
 log_lost, log_gap = 0, ""  # how many lines could not be written, and what ends one that was written in part
 
@@ -71,7 +71,7 @@ def quoted(value: object) -> str:
     text = str(value)
     if len(text) > 400:  # a line stays below PIPE_BUF (4096, pipe(7)), so lines never mix
         text = text[:400] + "..."
-    if BARE.fullmatch(text) and "=" not in text:
+    if BARE.fullmatch(text):
         return text
     text = text.replace("\\", r"\\").replace('"', r"\"")
     return '"' + "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text) + '"'
@@ -692,9 +692,9 @@ def probe(username: str, service: str) -> Verdict:
 # --- HTTP --------------------------------------------------------------------------------------
 
 MAX_LINE, MAX_HEAD, MAX_BODY = 8192, 32_768, 4096
-TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
+TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
 LINE = re.compile(rb"([^\0\r\n]*+)(\r\n|\r?\Z)")  # a line of a head, as far as it has come (RFC 9112, 2.2)
-REQUEST_LINE = re.compile(rb"(%b) (/[!-~]*) HTTP/1\.([01])" % TOKEN.pattern)  # RFC 9112, 3
+REQUEST_LINE = re.compile(rf"({TOKEN.pattern}) (/[!-~]*) HTTP/1\.([01])")  # RFC 9112, 3
 CLOSE = re.compile(r"(?i)(^|,)[ \t]*close[ \t]*(,|$)")  # among the options of Connection
 NOT_IN_NAMES = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff:/]")  # the ranges: Unicode Cc and Cs
 
@@ -711,7 +711,7 @@ class Head:
     def feed(self, data: bytes) -> bool:
         """Parse on in `data`, all that has come since the request began; True when the head is whole. Raises Error."""
         while match := LINE.match(data, self.size):
-            line, whole = match[1], match[2] == b"\r\n"
+            line, whole = match[1].decode("latin-1"), match[2] == b"\r\n"
             if not self.method and len(line) > MAX_LINE:
                 raise Error(414, f"Request line is too long: at most {MAX_LINE} bytes")
             if self.method and match.end() > MAX_HEAD:
@@ -722,7 +722,7 @@ class Head:
                 request = REQUEST_LINE.fullmatch(line)
                 if not request:
                     raise Error(400, "Bad request: the request line is not METHOD /target HTTP/1.1")
-                self.method, target, version = (part.decode("ascii") for part in request.groups())
+                self.method, target, version = request.groups()
                 self.path, _, self.query = target.partition("?")
                 self.version = int(version)
             if not whole:
@@ -739,11 +739,11 @@ class Head:
         self.keep_alive = self.version == 1 and not CLOSE.search(self.headers.get("connection", ""))
         return True
 
-    def header(self, line: bytes, whole: bool) -> None:
-        token, colon, content = line.partition(b":")
-        if not TOKEN.fullmatch(token) or (whole and not colon):
+    def header(self, line: str, whole: bool) -> None:
+        name, colon, value = line.partition(":")
+        if not TOKEN.fullmatch(name) or (whole and not colon):
             raise Error(400, "Bad request: a header line is folded, or not NAME: VALUE")
-        name, value = token.decode("ascii").lower(), content.strip(b" \t").decode("latin-1")
+        name, value = name.lower(), value.strip(" \t")
         if colon and name in self.headers:
             if name in ("host", "content-length"):
                 raise Error(400, f"Bad request: two {name.title()} headers")
@@ -808,7 +808,7 @@ def render(status: int, payload: dict[str, Any], headers: Mapping[str, str], hea
     body = json.dumps(payload).encode()
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     return (
-        f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}\r\n"
+        f"HTTP/1.1 {status} {http.server.BaseHTTPRequestHandler.responses[status][0]}\r\n"
         f"Date: {timestamps(int(time.time()))[1]}\r\n"
         "Content-Type: application/json; charset=utf-8\r\n"
         f"Content-Length: {len(body)}\r\n"
