@@ -7,17 +7,20 @@ skip is a failure.
 
 import contextlib
 import ctypes
+import fcntl
 import functools
 import http.client
 import json
 import os
 import re
+import select
 import shlex
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
+import termios
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -376,14 +379,19 @@ class Service:
 
     def read_log(self) -> None:
         assert self.process.stderr
-        for line in self.process.stderr:
-            with self.logged:
-                self.lines.append(line.decode("utf-8", "surrogateescape").rstrip("\n"))
-                LOGGED.append(self.lines[-1])
+        pipe, line = self.process.stderr.fileno(), b""
+        arrives = select.poll()
+        arrives.register(pipe, select.POLLIN)
+        while not self.ended:
+            arrives.poll()
+            with self.logged:  # so that nobody who has it finds a line neither in the pipe nor in `lines`
+                data = os.read(pipe, 65_536)
+                *whole, line = (line + data).split(b"\n")
+                if not data:
+                    self.ended, whole, line = True, [line] if line else [], b""
+                self.lines += [each.decode("utf-8", "surrogateescape") for each in whole]
+                LOGGED.extend(self.lines[len(self.lines) - len(whole) :])
                 self.logged.notify_all()
-        with self.logged:
-            self.ended = True
-            self.logged.notify_all()
 
     def await_port(self) -> None:
         deadline = time.monotonic() + BOUND
@@ -396,9 +404,15 @@ class Service:
         return next((line for line in self.lines[after:] if re.search(pattern, line)), None)
 
     def log_lines(self) -> list[str]:
-        """What it has written to stderr so far."""
+        """What it has written to stderr so far; what belongs to an answer that has come is in it."""
         with self.logged:
+            assert self.logged.wait_for(lambda: self.ended or not self.unread(), BOUND)
             return list(self.lines)
+
+    def unread(self) -> int:
+        """How many bytes of its log are still in the pipe (FIONREAD, ioctl_tty(2))."""
+        assert self.process.stderr
+        return int.from_bytes(fcntl.ioctl(self.process.stderr, termios.FIONREAD, bytes(4)), sys.byteorder)
 
     def wait_for_log(self, pattern: str, after: int = 0) -> str:
         """The first line that matches, from the line number `after` on; waits for it."""

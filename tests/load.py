@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from conftest import BOUND, CPUS, WRONG, Response, Service, right
-from wire import Wire, login
+from wire import HEALTH, Wire, login
 
 TRUE, UNAVAILABLE, CLOSED = "true", "503", "closed"  # how a question may end
 INVALID = {"valid": False, "error": "Invalid credentials"}
@@ -165,4 +165,12 @@ def opened(service: Service) -> list[str]:
 
 
 def threads(service: Service) -> int:
-    return len(os.listdir(f"/proc/{service.process.pid}/task"))
+    # not by listing /proc/PID/task, which may miss some while others end
+    return int(re.findall(r"(?m)^Threads:\s*(\d+)$", Path(f"/proc/{service.process.pid}/status").read_text())[0])
+
+
+def await_quiet(service: Service, last: Wire) -> None:
+    """Wait until nobody is connected. Who is let in comes before `last`, a connection that is made for this."""
+    with last:
+        last.send(HEALTH).answer()
+    await_that(lambda: threads(service) <= KEPT_THREADS, "threads are left behind")

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import pytest
 from conftest import WRONG, Service, Start, parallel, right
+from load import await_that, threads
 from test_connections import until_cut
 from wire import HEALTH, Wire, login
 
@@ -153,12 +154,9 @@ def test_one_of_the_two_files_alone_is_an_error(start: Start, pair: Pair) -> Non
 
 def test_connections_cut_during_the_handshake_leave_no_thread_behind(start_tls: Start) -> None:
     service = start_tls(MAX_CONNECTIONS=2, REQUEST_TIMEOUT=1)
-    tasks = Path(f"/proc/{service.process.pid}/task")
-    threads = len(list(tasks.iterdir()))
+    before = threads(service)
     with contextlib.ExitStack() as stack:
         for connection in parallel(lambda _: service.connect(), range(900)):
             stack.enter_context(connection)
-        deadline = time.monotonic() + 30
-        while len(list(tasks.iterdir())) > threads + 2:  # the two that are let in
-            assert time.monotonic() < deadline, "threads are kept as long as their peers like"
-            time.sleep(0.05)
+        # the two are those that are let in
+        await_that(lambda: threads(service) <= before + 2, "threads are kept as long as their peers like")

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import conftest
 from conftest import BOUND, TOKEN, Etc, Service, keep_secret, right
-from load import INVALID, KEPT_THREADS, NOT_FOUND, await_that, opened, threads
+from load import INVALID, NOT_FOUND, await_quiet, await_that, opened
 from test_logging import LINE
 from test_tls import make_pair
 from wire import HEALTH, Wire, post
@@ -292,7 +292,7 @@ def settle(target: Target, members: Iterable[Member], descriptors: list[str] | N
     for member in members:
         if member.target is target:
             answered.update(member.answered)
-    await_that(lambda: threads(service) <= KEPT_THREADS, "threads are left behind")
+    await_quiet(service, target.connect())
     await_that(lambda: descriptors is None or opened(service) == descriptors, "descriptors are left behind")
     await_that(lambda: service.odd or service.counts == answered, f"{answered} answered, in the log {service.counts}")
     assert service.odd == []
