@@ -9,18 +9,29 @@ VERSION = "0.2.0"
 UGOS_AUTH_PROXY_URL = "http://ugos-auth-proxy:8080"
 UGOS_AUTH_PROXY_TOKEN = ""  # the AUTH_TOKEN of ugos-auth-proxy
 UGOS_AUTH_PROXY_CA = ""  # path, in authentik's containers, of the certificate to trust, where it is a private one
-DEFAULT_EMAIL_DOMAIN = "home.arpa"  # NAME@home.arpa (RFC 8375) for users whose account has no e-mail; "" for none
-GROUP_MAP = {"admin": "admins", "family": "family"}  # NAS group: authentik group; JSON in the environment
+DEFAULT_EMAIL_DOMAIN = (
+    "home.arpa"  # NAME@home.arpa (RFC 8375) for users whose account has no e-mail; "" for none
+)
+GROUP_MAP = {
+    "admin": "admins",
+    "family": "family",
+}  # NAS group: authentik group; JSON in the environment
 UGOS_USERS_GROUP = "UGOS Users"  # every NAS user is a member; "" for none
 USER_PATH = "users/ugos"  # folder of new users in authentik's directory
-ALLOW_LOCAL_USERS = False  # True: users that are not the NAS's log in here too, with their authentik password
+ALLOW_LOCAL_USERS = (
+    False  # True: users that are not the NAS's log in here too, with their authentik password
+)
 ALLOW_SUPERUSER_GROUPS = False  # True: groups of GROUP_MAP may give superuser rights or roles
 
 def take_password() -> object:
     """The typed password, taken out of all that authentik stores: the plan, and the session's copies of it."""
     typed = request.context.get("prompt_data")
     found = typed.get("password") if isinstance(typed, dict) else None
-    plans = [plan, session.get("authentik/flows/plan"), *session.get("authentik/flows/history", [])]
+    plans = [
+        plan,
+        session.get("authentik/flows/plan"),
+        *session.get("authentik/flows/history", []),
+    ]
     for stored in [request.context, *(each.context for each in plans if each is not None)]:
         if isinstance(stored.get("prompt_data"), dict):
             stored["prompt_data"].pop("password", None)
@@ -30,7 +41,9 @@ def take_password() -> object:
 try:
     session = http_request.session
     plan = request.context.get("flow_plan") or session["authentik/flows/plan"]
-    at_prompt = request.context.get("prompt_data") != plan.context.get("prompt_data")  # else at the deny stage
+    at_prompt = request.context.get("prompt_data") != plan.context.get(
+        "prompt_data"
+    )  # else at the deny stage
     password = take_password()
 
     import json
@@ -51,7 +64,9 @@ try:
     from django.db import IntegrityError, transaction
     from requests.adapters import HTTPAdapter
 except BaseException as exc:
-    ak_logger.error(f"ugos-auth-proxy: this authentik, or its flow, is not one that it knows: {type(exc).__name__}")
+    ak_logger.error(
+        f"ugos-auth-proxy: this authentik, or its flow, is not one that it knows: {type(exc).__name__}"
+    )
     ak_message("The NAS cannot be reached. Try again later.")
     return False
 
@@ -99,7 +114,9 @@ def read_settings() -> SimpleNamespace:
                 found = json.loads(found.lower() if kind == "true or false" else found)
             except ValueError:
                 found = None
-        if not isinstance(found, {"text": str, "a JSON object": dict, "true or false": bool}[kind]):
+        if not isinstance(
+            found, {"text": str, "a JSON object": dict, "true or false": bool}[kind]
+        ):
             raise Fault(f"{name} must be {kind}")
         setattr(settings, name, found)
     if not all(isinstance(group, str) for pair in settings.GROUP_MAP.items() for group in pair):
@@ -136,7 +153,9 @@ def ask(method: str, path: str, **content: Any) -> tuple[int, str, dict[str, obj
                     connections[-1].close()
                 return connection
 
-            pool.ConnectionCls = type("Connection", (pool.ConnectionCls,), {"_new_conn": connect_and_remember})
+            pool.ConnectionCls = type(
+                "Connection", (pool.ConnectionCls,), {"_new_conn": connect_and_remember}
+            )
             return pool
 
     headers = {"X-Forwarded-For": str(ak_client_ip), "Accept-Encoding": "identity"}
@@ -147,7 +166,9 @@ def ask(method: str, path: str, **content: Any) -> tuple[int, str, dict[str, obj
     def run() -> None:
         try:
             with Session() as session:
-                session.trust_env = False  # no proxy that would see passwords, no .netrc in place of the token
+                session.trust_env = (
+                    False  # no proxy that would see passwords, no .netrc in place of the token
+                )
                 for scheme in ("http://", "https://"):
                     session.mount(scheme, Adapter())
                 response = session.request(
@@ -162,23 +183,33 @@ def ask(method: str, path: str, **content: Any) -> tuple[int, str, dict[str, obj
                 )
                 head = sum(len(name) + len(value) for name, value in response.headers.items())
                 body = b""
-                while part := response.raw.read(ANSWER_BYTES, decode_content=False):  # the last one sees a cut end
+                while part := response.raw.read(
+                    ANSWER_BYTES, decode_content=False
+                ):  # the last one sees a cut end
                     body += part
                     if head + len(body) > ANSWER_BYTES:
                         trouble[0] = f"an answer of more than {ANSWER_BYTES} bytes"
                         return
                 answer = json.loads(body)
                 if isinstance(answer, dict):
-                    result.append((response.status_code, response.headers.get("Retry-After", ""), answer))
+                    result.append(
+                        (response.status_code, response.headers.get("Retry-After", ""), answer)
+                    )
                 else:
                     trouble[0] = f"status {response.status_code}, not a JSON object"
-        except Exception as exc:  # the names say what is wrong, and the texts may hold the token
+        except (
+            Exception
+        ) as exc:  # the names say what is wrong, and the texts may hold the token
             names: list[str] = []
             cause: BaseException | None = exc
             while cause is not None and len(names) < 9:
                 names.append(type(cause).__name__)
                 reason = getattr(cause, "reason", None)  # urllib3 wraps so
-                cause = reason if isinstance(reason, Exception) else cause.__cause__ or cause.__context__
+                cause = (
+                    reason
+                    if isinstance(reason, Exception)
+                    else cause.__cause__ or cause.__context__
+                )
             trouble[0] = " < ".join(names)
 
     thread = threading.Thread(target=run, daemon=True)
@@ -198,20 +229,28 @@ def ask(method: str, path: str, **content: Any) -> tuple[int, str, dict[str, obj
 
 def validate(name: str, password: str) -> str:
     """The account's name as the NAS has it. Raises Refused, or Fault."""
-    status, retry_after, answer = ask("POST", "/validate", json={"username": name, "password": password})
+    status, retry_after, answer = ask(
+        "POST", "/validate", json={"username": name, "password": password}
+    )
     nas_name = answer.get("username")
     if status == 200 and answer.get("valid") is True and isinstance(nas_name, str):
         return nas_name
     if status == 200 and answer.get("valid") is False:
         error = str(answer.get("error"))
-        raise Refused(f"the NAS says {error if error in REFUSALS else 'no'}", REFUSALS.get(error, INVALID))
+        raise Refused(
+            f"the NAS says {error if error in REFUSALS else 'no'}", REFUSALS.get(error, INVALID)
+        )
     if status == 429:
         seconds = int(retry_after) if re.fullmatch("[0-9]{1,6}", retry_after) else 300
         minutes = max(1, -(-seconds // 60))
-        raise Refused("too many failed logins", f"Too many failed logins. Try again in {minutes} minutes.")
+        raise Refused(
+            "too many failed logins", f"Too many failed logins. Try again in {minutes} minutes."
+        )
     if status in {400, 413}:  # no account can have such a name, or such a password
         raise Refused(f"the proxy answers {status}")
-    raise Fault(f"/validate: status {status}" + (": set UGOS_AUTH_PROXY_TOKEN" if status == 401 else ""))
+    raise Fault(
+        f"/validate: status {status}" + (": set UGOS_AUTH_PROXY_TOKEN" if status == 401 else "")
+    )
 
 def user_info(name: str) -> SimpleNamespace:
     """The account: uid, gid, full_name, email, home, groups. Raises Refused, or Fault."""
@@ -236,8 +275,12 @@ def akadmin_objection(name: str) -> str | None:
 
     Who makes that user's password unusable, or creates the user, opens /if/flow/initial-setup/ to everybody.
     """
-    letters = unicodedata.normalize("NFKD", name).casefold().replace("\u0131", "i")  # PostgreSQL takes it for an i
-    plain = "".join(letter for letter in letters if unicodedata.category(letter)[0] not in "CMZ")
+    letters = (
+        unicodedata.normalize("NFKD", name).casefold().replace("\u0131", "i")
+    )  # PostgreSQL takes it for an i
+    plain = "".join(
+        letter for letter in letters if unicodedata.category(letter)[0] not in "CMZ"
+    )
     return "akadmin does not log in here" if plain == "akadmin" else None
 
 def find(name: str) -> User | None:
@@ -255,18 +298,26 @@ def objection(user: User) -> str | None:
 
 def create(name: str, account: SimpleNamespace) -> User:
     """The new user of a NAS account, without groups; the present one where another login was faster."""
-    fallback = f"{name}@{settings.DEFAULT_EMAIL_DOMAIN}" if settings.DEFAULT_EMAIL_DOMAIN else ""
+    fallback = (
+        f"{name}@{settings.DEFAULT_EMAIL_DOMAIN}" if settings.DEFAULT_EMAIL_DOMAIN else ""
+    )
     email = ""
     for address in (account.email, fallback):
         if address and not email:
-            if User.objects.filter(email__iexact=address).exists():  # applications link accounts by it
-                warn(f"another user has the e-mail address {address!r}: {name!r} does not get it")
+            if User.objects.filter(
+                email__iexact=address
+            ).exists():  # applications link accounts by it
+                warn(
+                    f"another user has the e-mail address {address!r}: {name!r} does not get it"
+                )
             else:
                 email = address
     words = " ".join(word[:1].upper() + word[1:] for word in re.split(r"[\s._-]+", name))
     user = User(
         username=name,
-        name=account.full_name if account.full_name not in {"", name} else words.strip() or name,
+        name=account.full_name
+        if account.full_name not in {"", name}
+        else words.strip() or name,
         email=email,
         path=settings.USER_PATH,
         attributes={"ugos_user": True, "auto_provisioned": True},
@@ -285,8 +336,12 @@ def create(name: str, account: SimpleNamespace) -> User:
 def gives_rights(group: Group) -> bool:
     """Whether members of the group are superusers or have a role, by itself or by an ancestor."""
     rows = Group.objects.filter(pk=group.pk)
-    ancestors = getattr(rows, "with_ancestors", None) or getattr(rows, "with_children_recursive", None)  # 2025.10
-    return ancestors is None or any(row.is_superuser or row.roles.exists() for row in ancestors())
+    ancestors = getattr(rows, "with_ancestors", None) or getattr(
+        rows, "with_children_recursive", None
+    )  # 2025.10
+    return ancestors is None or any(
+        row.is_superuser or row.roles.exists() for row in ancestors()
+    )
 
 def follow(user: User, account: SimpleNamespace) -> None:
     """Gives the user the attributes and groups of its account, and takes its authentik password."""
@@ -305,7 +360,9 @@ def follow(user: User, account: SimpleNamespace) -> None:
             user.set_unusable_password()
         user.save(update_fields=["attributes", "password"])
     wanted = dict.fromkeys(settings.GROUP_MAP.values(), False)
-    wanted.update({name: True for group, name in settings.GROUP_MAP.items() if group in account.groups})
+    wanted.update(
+        {name: True for group, name in settings.GROUP_MAP.items() if group in account.groups}
+    )
     if settings.UGOS_USERS_GROUP:
         wanted[settings.UGOS_USERS_GROUP] = True
     for name, belongs in wanted.items():
@@ -316,20 +373,33 @@ def follow(user: User, account: SimpleNamespace) -> None:
             member = group.users.filter(pk=user.pk).exists()
             if member and not belongs:
                 group.users.remove(user)
-            elif belongs and not member and not settings.ALLOW_SUPERUSER_GROUPS and gives_rights(group):
-                warn(f"the group {name!r} gives superuser rights or a role: {user.username!r} does not join it")
+            elif (
+                belongs
+                and not member
+                and not settings.ALLOW_SUPERUSER_GROUPS
+                and gives_rights(group)
+            ):
+                warn(
+                    f"the group {name!r} gives superuser rights or a role: {user.username!r} does not join it"
+                )
             elif belongs and not member:
                 group.users.add(user)
 
 def log_in(pending: User, password: object) -> User:
     """The user whose password this is. Raises Refused, or Fault."""
-    user = find(pending.username.strip()) if pending.pk is None else User.objects.filter(pk=pending.pk).first()
+    user = (
+        find(pending.username.strip())
+        if pending.pk is None
+        else User.objects.filter(pk=pending.pk).first()
+    )
     if user is None and pending.pk is not None:
         raise Refused("the user has been deleted")
     if not isinstance(password, str) or not password:
         raise Refused("no password was typed")
     name = user.username if user else pending.username.strip()
-    if len(name) > 150:  # User.username's length; what follows would take minutes for a long one
+    if (
+        len(name) > 150
+    ):  # User.username's length; what follows would take minutes for a long one
         raise Refused("no user has so long a name")
     reason = objection(user) if user else akadmin_objection(name)
     if settings.ALLOW_LOCAL_USERS:
@@ -356,7 +426,9 @@ def log_in(pending: User, password: object) -> User:
         uid = user.attributes.get("ugos_uid")
         reason = objection(user)
         if user.username != nas_name:
-            reason = f"the NAS spells the user {user.username!r} as {nas_name!r}: rename one of them"
+            reason = (
+                f"the NAS spells the user {user.username!r} as {nas_name!r}: rename one of them"
+            )
         elif uid is not None and str(uid) != str(account.uid):
             reason = f"uid {account.uid} is another account than uid {uid} was: remove ugos_uid to link it anew"
         if reason:
@@ -381,13 +453,19 @@ def decide() -> bool:
     except Refused as refused:
         warn(f"{pending.username!r} from {ak_client_ip} is refused: {refused.reason}")
         ak_message(refused.message)
-        failed = {"credentials": {"username": pending.username}, "request": http_request, "stage": None}
+        failed = {
+            "credentials": {"username": pending.username},
+            "request": http_request,
+            "stage": None,
+        }
         try:  # authentik's event log and reputation listen
             login_failed.send(sender="ugos-auth-proxy", **failed)
         except Exception as exc:
             warn(f"login_failed: {type(exc).__name__}")
         return False
-    plan.context.update({"pending_user": user, "auth_method": "password", ASKED: at_prompt, MARK: user.pk})
+    plan.context.update(
+        {"pending_user": user, "auth_method": "password", ASKED: at_prompt, MARK: user.pk}
+    )
     return True
 
 try:
@@ -396,7 +474,11 @@ try:
 except BaseException as exc:  # whatever it is: nobody comes in, and its text is shown to nobody
     plan.context.pop(MARK, None)
     policy = decide.__code__.co_filename
-    lines = [line - 1 for frame, line in walk_tb(exc.__traceback__) if frame.f_code.co_filename == policy]
+    lines = [
+        line - 1
+        for frame, line in walk_tb(exc.__traceback__)
+        if frame.f_code.co_filename == policy
+    ]
     reason = str(exc) if isinstance(exc, Fault) else f"{type(exc).__name__} in line {lines[-1]}"
     ak_logger.error(f"ugos-auth-proxy: no verdict: {reason}")
     ak_message(UNREACHABLE)

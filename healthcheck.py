@@ -15,7 +15,10 @@ def connection() -> http.client.HTTPConnection:
     if not os.environ.get("TLS_CERT"):
         return http.client.HTTPConnection(host, port, timeout=4)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # it asks itself: the name would not fit
+    context.check_hostname, context.verify_mode = (
+        False,
+        ssl.CERT_NONE,
+    )  # it asks itself: the name would not fit
     return http.client.HTTPSConnection(host, port, timeout=4, context=context)
 
 

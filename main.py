@@ -53,7 +53,9 @@ class Error(Exception):
     """An answer that is no yes, raised where the fault is seen: the HTTP `status` (503: a fault of the service, worth
     another try), the `text` for the client, further `headers`, and the `reason` that the log gives instead."""
 
-    def __init__(self, status: int, text: str, headers: dict[str, str] | None = None, reason: str = "") -> None:
+    def __init__(
+        self, status: int, text: str, headers: dict[str, str] | None = None, reason: str = ""
+    ) -> None:
         self.status, self.text, self.reason = status, text, reason or text
         self.headers = headers or ({"Retry-After": "2"} if status == 503 else {})
 
@@ -61,9 +63,14 @@ class Error(Exception):
 # --- Logging -----------------------------------------------------------------------------------
 
 LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40}
-BARE = re.compile(r"[!#-<>-\[\]-~]+")  # visible ASCII without the quote, the equals sign and the backslash
+BARE = re.compile(
+    r"[!#-<>-\[\]-~]+"
+)  # visible ASCII without the quote, the equals sign and the backslash
 log_level, log_file, log_lock = LEVELS["INFO"], False, threading.Lock()
-log_lost, log_gap = 0, ""  # how many lines could not be written, and what ends one that was written in part
+log_lost, log_gap = (
+    0,
+    "",
+)  # how many lines could not be written, and what ends one that was written in part
 
 
 def quoted(value: object) -> str:
@@ -74,7 +81,11 @@ def quoted(value: object) -> str:
     if BARE.fullmatch(text):
         return text
     text = text.replace("\\", r"\\").replace('"', r"\"")
-    return '"' + "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text) + '"'
+    return (
+        '"'
+        + "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+        + '"'
+    )
 
 
 @lru_cache(1)
@@ -91,8 +102,12 @@ def log(level: str, event: str, **values: object) -> None:
     pairs = {"time": timestamps(int(time.time()))[0], "level": level, "event": event, **values}
     line, written = " ".join(f"{key}={quoted(value)}" for key, value in pairs.items()), 0
     with log_lock:
-        data = f"{log_gap}{line}{f' lost={log_lost}' if log_lost else ''}\n".encode("utf-8", "backslashreplace")
-        with contextlib.suppress(OSError):  # a pipe that nobody empties gets no more until somebody does
+        data = f"{log_gap}{line}{f' lost={log_lost}' if log_lost else ''}\n".encode(
+            "utf-8", "backslashreplace"
+        )
+        with contextlib.suppress(
+            OSError
+        ):  # a pipe that nobody empties gets no more until somebody does
             if log_file or select.select((), (2,), (), 0 if log_lost else 0.1)[1]:
                 written = os.write(2, data)
         if written:
@@ -114,7 +129,9 @@ def log_bug(error: BaseException) -> None:
 
 def number(low: float, high: float, text: str, cast: Callable[[str], float] = int) -> float:
     """A plain decimal number from `low` to `high`; a whole one unless `cast` is float."""
-    form, kind = (r"[0-9]+", "a whole number") if cast is int else (r"[0-9]+(\.[0-9]+)?", "a number")
+    form, kind = (
+        (r"[0-9]+", "a whole number") if cast is int else (r"[0-9]+(\.[0-9]+)?", "a number")
+    )
     if not re.fullmatch(form, text, re.ASCII) or len(text) > 12 or not low <= cast(text) <= high:
         raise ValueError(f"must be {kind} from {low} to {high}")
     return cast(text)
@@ -156,20 +173,60 @@ class Setting(NamedTuple):
 SETTINGS = (
     Setting("HOST", str, "0.0.0.0", "address to bind; an IPv6 address works"),  # noqa: S104
     Setting("PORT", partial(number, 1, 65535), "8080", "port to listen on, 1 to 65535"),
-    Setting("AUTH_TOKEN", read_token, "", "shared secret that callers must send, at least 16 visible ASCII characters"),
+    Setting(
+        "AUTH_TOKEN",
+        read_token,
+        "",
+        "shared secret that callers must send, at least 16 visible ASCII characters",
+    ),
     Setting("AUTH_TOKEN_FILE", read_token_file, "", "file that holds the secret instead"),
     Setting("TLS_CERT", str, "", "PEM file with the certificate chain; TLS 1.2 and later"),
     Setting("TLS_KEY", str, "", "PEM file with its key, without a passphrase"),
-    Setting("PAM_SERVICE", partial(matching, r"[\w-][\w.-]{0,63}", "a name"), "ugos-auth-proxy", "name in /etc/pam.d"),
+    Setting(
+        "PAM_SERVICE",
+        partial(matching, r"[\w-][\w.-]{0,63}", "a name"),
+        "ugos-auth-proxy",
+        "name in /etc/pam.d",
+    ),
     Setting("MIN_UID", partial(number, 1, 2**32 - 2), "1000", "lowest uid that is served"),
     Setting("MAX_UID", partial(number, 1, 2**32 - 2), "60000", "highest uid that is served"),
-    Setting("ALLOWED_GROUPS", read_groups, "", "group names with commas between: only their members are served"),
-    Setting("FAIL_DELAY", partial(number, 0, 3, cast=float), "1.0", "seconds that a refusal takes at least, 0 to 3"),
-    Setting("MAX_FAILURES", partial(number, 0, 10_000), "10", "refusals of a username and client until 429; 0: never"),
-    Setting("FAILURE_WINDOW", partial(number, 1, 86_400), "300", "seconds over which refusals are counted"),
+    Setting(
+        "ALLOWED_GROUPS",
+        read_groups,
+        "",
+        "group names with commas between: only their members are served",
+    ),
+    Setting(
+        "FAIL_DELAY",
+        partial(number, 0, 3, cast=float),
+        "1.0",
+        "seconds that a refusal takes at least, 0 to 3",
+    ),
+    Setting(
+        "MAX_FAILURES",
+        partial(number, 0, 10_000),
+        "10",
+        "refusals of a username and client until 429; 0: never",
+    ),
+    Setting(
+        "FAILURE_WINDOW",
+        partial(number, 1, 86_400),
+        "300",
+        "seconds over which refusals are counted",
+    ),
     Setting("MAX_CONNECTIONS", partial(number, 1, 65_536), "256", "open connections"),
-    Setting("REQUEST_TIMEOUT", partial(number, 0.1, 3600, cast=float), "10", "seconds for a whole request to arrive"),
-    Setting("LOG_LEVEL", partial(matching, "|".join(LEVELS), "one of " + ", ".join(LEVELS)), "INFO", ", ".join(LEVELS)),
+    Setting(
+        "REQUEST_TIMEOUT",
+        partial(number, 0.1, 3600, cast=float),
+        "10",
+        "seconds for a whole request to arrive",
+    ),
+    Setting(
+        "LOG_LEVEL",
+        partial(matching, "|".join(LEVELS), "one of " + ", ".join(LEVELS)),
+        "INFO",
+        ", ".join(LEVELS),
+    ),
 )
 
 
@@ -201,7 +258,9 @@ class Settings:
         try:  # the empty passphrase keeps OpenSSL from asking for one on the terminal
             context.load_cert_chain(self.tls_cert, self.tls_key, password="")
         except OSError as error:  # ssl.SSLError is one
-            raise ValueError(f"TLS_CERT: cannot be loaded with TLS_KEY: {error.strerror or error}") from None
+            raise ValueError(
+                f"TLS_CERT: cannot be loaded with TLS_KEY: {error.strerror or error}"
+            ) from None
         return context
 
 
@@ -233,8 +292,14 @@ class Verdict(NamedTuple):
 INVALID, EXPIRED = "Invalid credentials", "Password expired"
 UNASKED = Verdict(INVALID, "UNASKED")  # until PAM has spoken
 # What the codes that are a no come to after the password was found right; before that, all are INVALID.
-REFUSALS = dict.fromkeys("PERM_DENIED AUTH_ERR CRED_INSUFFICIENT USER_UNKNOWN MAXTRIES".split(), INVALID)
-REFUSALS |= {"ACCT_EXPIRED": "Account expired", "NEW_AUTHTOK_REQD": EXPIRED, "AUTHTOK_EXPIRED": EXPIRED}
+REFUSALS = dict.fromkeys(
+    "PERM_DENIED AUTH_ERR CRED_INSUFFICIENT USER_UNKNOWN MAXTRIES".split(), INVALID
+)
+REFUSALS |= {
+    "ACCT_EXPIRED": "Account expired",
+    "NEW_AUTHTOK_REQD": EXPIRED,
+    "AUTHTOK_EXPIRED": EXPIRED,
+}
 
 
 def need_memory() -> None:
@@ -255,10 +320,14 @@ class Attempt(pam.pam):
     @classmethod
     def load(cls, service: str) -> None:
         """Load libpam, and map the modules of `service` by a handle that stays open: a fifth of the cost of a login."""
-        os.environ.pop("DISPLAY", None)  # python-pam makes items of it, and raises where it is not text
+        os.environ.pop(
+            "DISPLAY", None
+        )  # python-pam makes items of it, and raises where it is not text
         bound = vars(pam.pam())  # type: ignore[no-untyped-call]
         for name in bound.keys() - vars(cls).keys():
-            setattr(cls, name, bound[name])  # once: python-pam 2.0.2's constructor, which does it, runs ldconfig
+            setattr(
+                cls, name, bound[name]
+            )  # once: python-pam 2.0.2's constructor, which does it, runs ldconfig
         # PyDLL keeps the interpreter lock: for a call this short, letting it go costs more than the call
         libpam = ctypes.PyDLL("libpam.so.0")
         libpam.pam_set_item.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p]
@@ -278,7 +347,9 @@ class Attempt(pam.pam):
         if any(resource.getrlimit(limit)[0] != resource.RLIM_INFINITY for limit in MEMORY_LIMITS):
             need_memory()
         # latin-1 is for the modules' prompts, which python-pam decodes: it takes any byte
-        self.authenticate(os.fsencode(username), password.encode(), self.service, None, True, "latin-1", False)
+        self.authenticate(
+            os.fsencode(username), password.encode(), self.service, None, True, "latin-1", False
+        )
         name = CODES[self.code] if 0 <= self.code < len(CODES) else str(self.code)
         if name == "SUCCESS" and self.account_phase:
             return Verdict("", "PAM_SUCCESS")
@@ -290,7 +361,11 @@ class Attempt(pam.pam):
 
     def pam_authenticate(self, handle: Any, flags: int) -> int:
         # some modules refuse to work without a TTY
-        items = {PAM_FAIL_DELAY: self.libpam["no_delay"], pam.PAM_TTY: b"ugos-auth-proxy", pam.PAM_RHOST: self.rhost}
+        items = {
+            PAM_FAIL_DELAY: self.libpam["no_delay"],
+            pam.PAM_TTY: b"ugos-auth-proxy",
+            pam.PAM_RHOST: self.rhost,
+        }
         for item, value in items.items():
             if code := self.libpam["pam_set_item"](handle.handle, item, value):
                 return int(code)
@@ -337,7 +412,10 @@ class Gate:
 
     def __init__(self, limit: int) -> None:
         self.limit, self.lock, self.turn = limit, threading.Lock(), True
-        self.work_to_do, self.idle = threading.Condition(self.lock), 0  # kept threads, and how many wait for work
+        self.work_to_do, self.idle = (
+            threading.Condition(self.lock),
+            0,
+        )  # kept threads, and how many wait for work
         self.lanes = collections.deque[Call](), collections.deque[Call]()
         self.running, self.hung = set[Call](), set[Call]()
         for _ in range(limit):
@@ -348,7 +426,10 @@ class Gate:
         thread; if that hangs, another one calls `abandon`, to answer without waiting, and this one is to end."""
         with self.lock:
             if len(self.hung) >= self.MAX_HUNG:
-                raise Error(503, f"PAM hangs: {self.MAX_HUNG} calls have not returned; see the modules of PAM_SERVICE")
+                raise Error(
+                    503,
+                    f"PAM hangs: {self.MAX_HUNG} calls have not returned; see the modules of PAM_SERVICE",
+                )
             alone, call.since = not any(self.lanes), time.monotonic()
             self.lanes[call.preferred].append(call)
             if abandon and alone and self.take():
@@ -430,7 +511,9 @@ class Gate:
                     error = Error(503, "PAM is busy: no turn within 4 seconds", reason="PATIENCE")
                     self.end(lane.popleft(), error)
             for call in [c for c in self.running if now - c.since >= self.HANG]:
-                error = Error(503, "PAM hangs: the call has not returned within 10 seconds", reason="HANG")
+                error = Error(
+                    503, "PAM hangs: the call has not returned within 10 seconds", reason="HANG"
+                )
                 self.hung.add(call)
                 if call.abandon:
                     call.abandon(error)
@@ -459,7 +542,9 @@ def read_file(path: str) -> bytes:
     """The content of an account file; raises Error with the remedy where it cannot be read or is empty."""
     try:
         with open(path, "rb") as file:
-            data = file.read(1 if path == SHADOW else -1)  # that it can be read is all we want of shadow
+            data = file.read(
+                1 if path == SHADOW else -1
+            )  # that it can be read is all we want of shadow
     except OSError as error:
         why = error.strerror
         if isinstance(error, PermissionError):
@@ -469,7 +554,9 @@ def read_file(path: str) -> bytes:
                 way, user = f"gid {of.st_gid} as a further group", os.geteuid()
             why = f"it belongs to uid {of.st_uid} and gid {of.st_gid}, mode {of.st_mode & 0o777:o}; this process has "
             why += f"uid {os.geteuid()} and gids {groups}: run it with {way} "
-            why += f"(docker-compose.yml: RUN_AS={user}:{of.st_gid} in .env), or CAP_DAC_READ_SEARCH"
+            why += (
+                f"(docker-compose.yml: RUN_AS={user}:{of.st_gid} in .env), or CAP_DAC_READ_SEARCH"
+            )
         raise Error(503, f"{path} cannot be read: {why}") from None
     if not data.strip():
         raise Error(503, f"{path} is empty")
@@ -480,7 +567,10 @@ class Mounts:
     """Which account files are mounted, and whether the host has replaced one (proc(5), /proc/pid/mountinfo)."""
 
     def __init__(self) -> None:
-        self.table, self.lock = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC), threading.Lock()
+        self.table, self.lock = (
+            os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC),
+            threading.Lock(),
+        )
         self.points: dict[str, bool] | None = None  # unknown until they are read
 
     def read(self) -> dict[str, bool]:
@@ -497,7 +587,9 @@ class Mounts:
         """Raise Error while one is stale."""
         try:
             with self.lock:
-                if select.select((), (), (self.table,), 0)[2]:  # the table changed; the kernel says it only once
+                if select.select((), (), (self.table,), 0)[
+                    2
+                ]:  # the table changed; the kernel says it only once
                     self.points = None
                 if self.points != {}:
                     self.points = self.read()
@@ -505,7 +597,10 @@ class Mounts:
         except OSError as error:
             raise Error(503, f"/proc/self/mountinfo cannot be read: {error.strerror}") from None
         if stale:
-            raise Error(503, f"the mount of {stale[0]} is stale, it is the old file: mount the directory, and restart")
+            raise Error(
+                503,
+                f"the mount of {stale[0]} is stale, it is the old file: mount the directory, and restart",
+            )
 
 
 def lookup(username: str) -> Entry | None:
@@ -531,8 +626,14 @@ def group_names(entry: Entry) -> list[str]:
                 names[decoded(grp.getgrgid(gid).gr_name)] = gid
             except KeyError:
                 unnamed.add(gid)
-        rows = [(int(gid), members) for gid, members in re.findall(GROUP_ROW, read_file(GROUP)) if int(gid) <= MAX_ID]
-        expected = {gid for gid, members in rows if os.fsencode(entry.pw_name) in members.split(b",")}
+        rows = [
+            (int(gid), members)
+            for gid, members in re.findall(GROUP_ROW, read_file(GROUP))
+            if int(gid) <= MAX_ID
+        ]
+        expected = {
+            gid for gid, members in rows if os.fsencode(entry.pw_name) in members.split(b",")
+        }
         if expected <= set(gids) and unnamed.isdisjoint(gid for gid, _ in rows):
             return list(names)
     raise Error(503, f"{GROUP} has groups that NSS does not find; see that descriptors are left")
@@ -553,7 +654,10 @@ def served_account(settings: Settings) -> str:
     """The name of an account that is served; raises Error where there is none."""
     if served := next((entry for entry in pwd.getpwall() if not not_served(entry, settings)), None):
         return served.pw_name
-    raise Error(503, "no account is served: see MIN_UID, MAX_UID and ALLOWED_GROUPS, and whose /etc/passwd this is")
+    raise Error(
+        503,
+        "no account is served: see MIN_UID, MAX_UID and ALLOWED_GROUPS, and whose /etc/passwd this is",
+    )
 
 
 def full_name(gecos: str, username: str) -> str:
@@ -589,7 +693,9 @@ def read_client(address: str) -> Client:
         raise ValueError("an address with a zone")
     ip = ipaddress.ip_address(address)
     ip = getattr(ip, "ipv4_mapped", None) or ip
-    return Client(str(ip), str(ip if ip.version == 4 else ipaddress.ip_network((ip, 64), strict=False)))
+    return Client(
+        str(ip), str(ip if ip.version == 4 else ipaddress.ip_network((ip, 64), strict=False))
+    )
 
 
 class Table(collections.OrderedDict[object, Any]):
@@ -615,7 +721,9 @@ class Throttle:
         self.places = Table()  # from where which username has logged in since the start
         self.pending = collections.Counter[object]()  # at PAM now, bounded by the gate
 
-    def counts(self, username: str, client: Client, served: bool) -> list[tuple[Table, object, int, list[float]]]:
+    def counts(
+        self, username: str, client: Client, served: bool
+    ) -> list[tuple[Table, object, int, list[float]]]:
         """What limits this login: each a table, a key, how many refusals it may have, and when the recent ones were."""
         if not self.limit:
             return []
@@ -623,7 +731,10 @@ class Throttle:
         everywhere = (self.totals, username, 10 * self.limit)
         since = time.monotonic() - self.window
         counts = [here, everywhere] if served else [here]
-        return [(table, key, most, [t for t in table.get(key, ()) if t > since]) for table, key, most in counts]
+        return [
+            (table, key, most, [t for t in table.get(key, ()) if t > since])
+            for table, key, most in counts
+        ]
 
     def admit(self, username: str, client: Client, served: bool) -> bool:
         """Whether it may be asked now, and is at PAM until `settle`, or only after those at PAM; Error means never."""
@@ -633,7 +744,9 @@ class Throttle:
                 continue
             if len(times) >= most:
                 seconds = max(1, math.ceil(times[-most] + self.window - time.monotonic()))
-                raise Error(429, "Too many failed logins", {"Retry-After": str(seconds)}, "THROTTLED")
+                raise Error(
+                    429, "Too many failed logins", {"Retry-After": str(seconds)}, "THROTTLED"
+                )
             if len(times) + self.pending[key] >= most:
                 return False
         for _, key, _, _ in counts:
@@ -656,12 +769,17 @@ class Throttle:
 class Login(Call):
     """A login, waiting for its turn and then for PAM."""
 
-    def __init__(self, username: str, password: str, client: Client, entry: Entry | None, server: "Server") -> None:
+    def __init__(
+        self, username: str, password: str, client: Client, entry: Entry | None, server: "Server"
+    ) -> None:
         super().__init__()
         self.entry, self.password, self.server = entry, password, server
         self.refusal, self.entered = not_served(entry, server.settings), False
         self.who = (username, client, not self.refusal)
-        self.preferred = (username, client.network) in server.throttle.places  # it has logged in from there
+        self.preferred = (
+            username,
+            client.network,
+        ) in server.throttle.places  # it has logged in from there
 
     def admit(self) -> bool:
         try:
@@ -671,9 +789,13 @@ class Login(Call):
         return self.entered or self.error is not None
 
     def run(self) -> Verdict:
-        if self.error or not self.entry or self.refusal:  # throttled or not served: no call, but a turn like the others
+        if (
+            self.error or not self.entry or self.refusal
+        ):  # throttled or not served: no call, but a turn like the others
             return Verdict(INVALID, self.refusal)
-        return Attempt(self.server.settings.pam_service, self.who[1].address).check(self.entry.pw_name, self.password)
+        return Attempt(self.server.settings.pam_service, self.who[1].address).check(
+            self.entry.pw_name, self.password
+        )
 
     def settle(self) -> None:
         if self.entered:
@@ -685,7 +807,11 @@ def probe(username: str, service: str) -> Verdict:
     Attempt(service, "localhost", account_only=True).check(username, "")
     verdict = Attempt(service, "localhost").check("ugos-auth-proxy-ready", "x")
     if verdict.reason == "PAM_PERM_DENIED":  # what libpam says when no module has said anything
-        raise Error(503, "PAM has no module that checks passwords; see the rules of PAM_SERVICE", reason=verdict.reason)
+        raise Error(
+            503,
+            "PAM has no module that checks passwords; see the rules of PAM_SERVICE",
+            reason=verdict.reason,
+        )
     return verdict
 
 
@@ -693,7 +819,9 @@ def probe(username: str, service: str) -> Verdict:
 
 MAX_LINE, MAX_HEAD, MAX_BODY = 8192, 32_768, 4096
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
-LINE = re.compile(rb"([^\0\r\n]*+)(\r\n|\r?\Z)")  # a line of a head, as far as it has come (RFC 9112, 2.2)
+LINE = re.compile(
+    rb"([^\0\r\n]*+)(\r\n|\r?\Z)"
+)  # a line of a head, as far as it has come (RFC 9112, 2.2)
 REQUEST_LINE = re.compile(rf"({TOKEN.pattern}) (/[!-~]*) HTTP/1\.([01])")  # RFC 9112, 3
 CLOSE = re.compile(r"(?i)(^|,)[ \t]*close[ \t]*(,|$)")  # among the options of Connection
 NOT_IN_NAMES = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff:/]")  # the ranges: Unicode Cc and Cs
@@ -762,7 +890,9 @@ def read_username(value: str) -> str:
     if not username:
         raise Error(400, "Username is missing")
     if NOT_IN_NAMES.search(username):
-        raise Error(400, "Username has a control character, an unpaired surrogate, ':' or '/' in it")
+        raise Error(
+            400, "Username has a control character, an unpaired surrogate, ':' or '/' in it"
+        )
     if len(username.encode()) > 256:
         raise Error(400, "Username is too long: at most 256 bytes")
     return username
@@ -804,7 +934,9 @@ def read_query(query: str) -> str:
     return read_username(names[0])
 
 
-def render(status: int, payload: dict[str, Any], headers: Mapping[str, str], head_only: bool = False) -> bytes:
+def render(
+    status: int, payload: dict[str, Any], headers: Mapping[str, str], head_only: bool = False
+) -> bytes:
     body = json.dumps(payload).encode()
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     return (
@@ -830,7 +962,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
     server: "Server"
 
     def __init__(self, connected: socket.socket, address: str, server: "Server") -> None:
-        self.connection, self.server, self.peer = connected, server, read_client(address.partition("%")[0])
+        self.connection, self.server, self.peer = (
+            connected,
+            server,
+            read_client(address.partition("%")[0]),
+        )
         self.state, self.deadline = WAITING, time.monotonic() + server.settings.request_timeout
         self.data = b""  # what has come and is not used yet
         self.served = False  # by a thread, which may have found no memory to begin
@@ -869,7 +1005,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def receive(self) -> None:
         """More bytes into `data`; raises ConnectionError at the end of the stream."""
-        more = self.connection.recv(2048)  # a larger buffer would be kept for each connection that drips
+        more = self.connection.recv(
+            2048
+        )  # a larger buffer would be kept for each connection that drips
         if not more:
             raise ConnectionResetError
         self.data += more
@@ -886,19 +1024,31 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 raise
             self.fail(Error(503, "There is not enough memory"))
         except Exception as error:
-            fault = Error(503, f"The system fails: {error.strerror}") if isinstance(error, OSError) else None
+            fault = (
+                Error(503, f"The system fails: {error.strerror}")
+                if isinstance(error, OSError)
+                else None
+            )
             if fault and self.state != BUSY:
                 raise  # the peer is gone, or has to go
             log_bug(error)  # it costs its request
             self.fail(fault or Error(500, "Internal server error"))
         if not self.data and not self.close_connection:
             self.receive()
-            self.deadline = time.monotonic() + self.server.settings.request_timeout  # it was idle until now
+            self.deadline = (
+                time.monotonic() + self.server.settings.request_timeout
+            )  # it was idle until now
 
     def fail(self, error: Error) -> None:
         if self.username:  # it is a login
             result = {200: "invalid", 429: "throttled"}.get(error.status, "error")
-            self.log("verdict", user=self.username, client=self.client.address, result=result, reason=error.reason)
+            self.log(
+                "verdict",
+                user=self.username,
+                client=self.client.address,
+                result=result,
+                reason=error.reason,
+            )
             if error.status in (200, 429):  # a random share keeps refused clients out of step
                 until = self.arrived + self.server.settings.fail_delay * (1 + 0.2 * random.random())  # noqa: S311
                 time.sleep(max(0.0, until - time.monotonic()))
@@ -921,8 +1071,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
             scheme, _, given = head.headers.get("authorization", "").partition(" ")
             right = hmac.compare_digest(given.strip(" \t").encode("latin-1"), self.server.token)
             if not right or scheme.lower() != "bearer":
-                raise Error(401, "Authorization: Bearer TOKEN is missing or wrong", {"WWW-Authenticate": "Bearer"})
-            with contextlib.suppress(ValueError):  # whoever has the token is believed who the client is
+                raise Error(
+                    401,
+                    "Authorization: Bearer TOKEN is missing or wrong",
+                    {"WWW-Authenticate": "Bearer"},
+                )
+            with contextlib.suppress(
+                ValueError
+            ):  # whoever has the token is believed who the client is
                 self.client = read_client(head.headers.get("x-forwarded-for", ""))
         if head.length > MAX_BODY:
             raise Error(413, f"Body is too large: at most {MAX_BODY} bytes")
@@ -930,7 +1086,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if head.path == "/validate" and kind.lower() != "application/json":
             raise Error(415, "Content-Type must be application/json")
         end = head.size + head.length
-        if len(self.data) < end and head.version and head.headers.get("expect", "").lower() == "100-continue":
+        if (
+            len(self.data) < end
+            and head.version
+            and head.headers.get("expect", "").lower() == "100-continue"
+        ):
             self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         while len(self.data) < end:
             self.receive()
@@ -942,12 +1102,20 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if self.state == WAITING:
             self.enter(BUSY)
         end = head.size + head.length
-        self.close_connection = not head.keep_alive or len(self.data) < end or self not in self.server.connections
+        self.close_connection = (
+            not head.keep_alive or len(self.data) < end or self not in self.server.connections
+        )
         if self.close_connection:
             headers = {**headers, "Connection": "close"}
         data = render(status, payload, headers, self.data.startswith(b"HEAD "))
         self.data = self.data[end:]
-        self.log("request", client=self.client.address, method=head.method or "-", path=head.path or "-", status=status)
+        self.log(
+            "request",
+            client=self.client.address,
+            method=head.method or "-",
+            path=head.path or "-",
+            status=status,
+        )
         self.enter(ANSWERING)
         self.wfile.write(data)
         self.enter(WAITING)
@@ -962,10 +1130,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
         entry = lookup(self.username)
         if entry:
             self.username = decoded(entry.pw_name)
-        verdict = server.gate.ask(Login(self.username, password, self.client, entry, server), self.abandon)
+        verdict = server.gate.ask(
+            Login(self.username, password, self.client, entry, server), self.abandon
+        )
         if verdict.error:
             raise Error(200, verdict.error, reason=verdict.reason)
-        self.log("verdict", user=self.username, client=self.client.address, result="valid", reason=verdict.reason)
+        self.log(
+            "verdict",
+            user=self.username,
+            client=self.client.address,
+            result="valid",
+            reason=verdict.reason,
+        )
         return {"valid": True, "username": self.username}
 
     def abandon(self, error: Error) -> None:
@@ -1004,13 +1180,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
         for path in ACCOUNT_FILES:
             read_file(path)
         call = Call()
-        call.run = partial(probe, served_account(self.server.settings), self.server.settings.pam_service)
+        call.run = partial(
+            probe, served_account(self.server.settings), self.server.settings.pam_service
+        )
         self.server.gate.ask(call)
         return {"status": "ready"}
 
 
 # By path: the endpoint, its methods, what stands beside `error` in a refusal, and whether it asks for the token.
-ROUTES: dict[str, tuple[Callable[[Handler], dict[str, Any]], tuple[str, ...], dict[str, Any], bool]] = {
+ROUTES: dict[
+    str, tuple[Callable[[Handler], dict[str, Any]], tuple[str, ...], dict[str, Any], bool]
+] = {
     "/validate": (Handler.validate, ("POST",), {"valid": False}, True),
     "/user-info": (Handler.user_info, ("GET", "HEAD"), {"exists": False}, True),
     "/health": (Handler.health, ("GET", "HEAD"), {}, False),
@@ -1021,7 +1201,9 @@ ROUTES: dict[str, tuple[Callable[[Handler], dict[str, Any]], tuple[str, ...], di
 class Server(http.server.ThreadingHTTPServer):
     """The listening socket, the `connections`, the longest waiting first, and those `leaving` after their answer."""
 
-    allow_reuse_port = False  # or another process of this user could share the port, and the passwords
+    allow_reuse_port = (
+        False  # or another process of this user could share the port, and the passwords
+    )
     request_queue_size = 256
     SWEEP = 0.25  # seconds between two looks at the deadlines
     RESERVE = 16  # descriptors that no connection gets: without one, pam_unix finds no account, which is a refusal
@@ -1031,26 +1213,39 @@ class Server(http.server.ThreadingHTTPServer):
         self.settings, self.tls = settings, settings.tls()
         self.token = (settings.auth_token or settings.auth_token_file or "").encode()
         self.gate = Gate(len(os.sched_getaffinity(0)))
-        self.throttle, self.mounts = Throttle(settings.max_failures, settings.failure_window), Mounts()
+        self.throttle, self.mounts = (
+            Throttle(settings.max_failures, settings.failure_window),
+            Mounts(),
+        )
         self.connections, self.leaving = collections.OrderedDict[Handler, None](), set[Handler]()
         self.lock, self.next_sweep = threading.RLock(), 0.0
         self.spare = open("/dev/null", "rb")  # a descriptor, to give up when none is left
         try:
-            self.address_family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
+            self.address_family = socket.getaddrinfo(
+                settings.host, settings.port, type=socket.SOCK_STREAM
+            )[0][0]
             super().__init__((settings.host, settings.port), Handler)
         except (OSError, UnicodeError) as error:
-            raise ValueError(f"HOST {settings.host!r}, PORT {settings.port}: cannot listen there: {error}") from None
+            raise ValueError(
+                f"HOST {settings.host!r}, PORT {settings.port}: cannot listen there: {error}"
+            ) from None
 
     def server_bind(self) -> None:
         super(http.server.HTTPServer, self).server_bind()  # HTTPServer's own asks DNS for its name
-        self.socket.settimeout(self.SWEEP)  # of `handle_request`, and of `accept`: the peer may be gone by then
+        self.socket.settimeout(
+            self.SWEEP
+        )  # of `handle_request`, and of `accept`: the peer may be gone by then
 
     def get_request(self) -> tuple[Handler, Any]:  # type: ignore[override]
         try:
             if self.spare.closed:
                 self.spare = open("/dev/null", "rb")
             connected, peer = self.socket.accept()
-            if 0 <= resource.getrlimit(resource.RLIMIT_NOFILE)[0] - self.RESERVE <= connected.fileno():
+            if (
+                0
+                <= resource.getrlimit(resource.RLIMIT_NOFILE)[0] - self.RESERVE
+                <= connected.fileno()
+            ):
                 connected.close()
                 log("ERROR", "accept", error="the descriptors that are left are for PAM")
                 raise BlockingIOError
@@ -1062,7 +1257,9 @@ class Server(http.server.ThreadingHTTPServer):
                 self.socket.accept()[0].close()
             raise
         if self.tls:
-            connected = self.tls.wrap_socket(connected, server_side=True, do_handshake_on_connect=False)
+            connected = self.tls.wrap_socket(
+                connected, server_side=True, do_handshake_on_connect=False
+            )
         return Handler(connected, peer[0], self), peer
 
     def verify_request(self, request: Handler, client_address: Any) -> bool:  # type: ignore[override]
@@ -1071,7 +1268,9 @@ class Server(http.server.ThreadingHTTPServer):
             if len(self.connections) >= self.settings.max_connections:
                 waiting = (c for c in self.connections if c.state == WAITING)
                 leaving = next(waiting, None) or min(self.connections, key=lambda c: c.state)
-                if leaving.state == BUSY or (leaving.state == ANSWERING and len(self.leaving) >= self.MAX_LEAVING):
+                if leaving.state == BUSY or (
+                    leaving.state == ANSWERING and len(self.leaving) >= self.MAX_LEAVING
+                ):
                     self.refuse(request)
                     return False
                 self.leave(leaving)
@@ -1087,10 +1286,17 @@ class Server(http.server.ThreadingHTTPServer):
 
     def refuse(self, request: Handler) -> None:
         """Answer 503 without a thread, and close a second later: a request still on its way would reset the answer."""
-        log("WARNING", "full", client=request.peer.address, connections=self.settings.max_connections)
+        log(
+            "WARNING",
+            "full",
+            client=request.peer.address,
+            connections=self.settings.max_connections,
+        )
         if self.tls:
             return
-        answer = render(503, {"error": "The service is full"}, {"Retry-After": "2", "Connection": "close"})
+        answer = render(
+            503, {"error": "The service is full"}, {"Retry-After": "2", "Connection": "close"}
+        )
         with contextlib.suppress(OSError):
             request.connection.send(answer, socket.MSG_DONTWAIT)
             request.connection.shutdown(socket.SHUT_WR)
@@ -1104,7 +1310,9 @@ class Server(http.server.ThreadingHTTPServer):
 
     def finish_request(self, request: Handler, client_address: Any) -> None:  # type: ignore[override]
         request.served = True
-        super(Handler, request).__init__(request.connection, client_address, self)  # serves it to its end
+        super(Handler, request).__init__(
+            request.connection, client_address, self
+        )  # serves it to its end
 
     def shutdown_request(self, request: Handler) -> None:  # type: ignore[override]
         with self.lock:
@@ -1119,7 +1327,12 @@ class Server(http.server.ThreadingHTTPServer):
         if isinstance(error, OSError):
             log("DEBUG", "closed", client=request.peer.address, error=type(error).__name__)
         elif isinstance(error, RuntimeError | MemoryError):
-            log("ERROR", "thread", client=request.peer.address, error="no thread or memory to be had")
+            log(
+                "ERROR",
+                "thread",
+                client=request.peer.address,
+                error="no thread or memory to be had",
+            )
         elif error:
             log_bug(error)
 
@@ -1133,7 +1346,9 @@ class Server(http.server.ThreadingHTTPServer):
         with self.lock:
             for connection in [c for c in (*self.connections, *self.leaving) if c.deadline < now]:
                 connection.cut()
-                if connection.state == REFUSED or not connection.served:  # it has no thread to close it
+                if (
+                    connection.state == REFUSED or not connection.served
+                ):  # it has no thread to close it
                     self.shutdown_request(connection)
 
     def stop(self) -> None:
@@ -1143,7 +1358,9 @@ class Server(http.server.ThreadingHTTPServer):
             for connection in list(self.connections):
                 self.leave(connection)
         until = time.monotonic() + 10
-        while time.monotonic() < until and any(c.state in (BUSY, ANSWERING) for c in list(self.leaving)):
+        while time.monotonic() < until and any(
+            c.state in (BUSY, ANSWERING) for c in list(self.leaving)
+        ):
             self.sweep()
             time.sleep(0.02)
 
@@ -1163,10 +1380,26 @@ def make_server(settings: Settings) -> Server:
         log("WARNING", "no-token", help=f"anyone who reaches {host} can ask; set AUTH_TOKEN")
     name = settings.pam_service.lower()  # as pam_start(3) does
     if not any(os.path.exists(f"{folder}/{name}") for folder in ("/etc/pam.d", "/usr/lib/pam.d")):
-        log("WARNING", "no-pam-service", help=f"/etc/pam.d/{name} is missing; PAM uses /etc/pam.d/other instead")
+        log(
+            "WARNING",
+            "no-pam-service",
+            help=f"/etc/pam.d/{name} is missing; PAM uses /etc/pam.d/other instead",
+        )
     for path in server.mounts.read():
-        log("WARNING", "single-file-mount", help=f"{path} is a mount of its own, which goes stale; mount the directory")
-    log("INFO", "start", version=__version__, host=host, port=port, tls=bool(server.tls), token=bool(server.token))
+        log(
+            "WARNING",
+            "single-file-mount",
+            help=f"{path} is a mount of its own, which goes stale; mount the directory",
+        )
+    log(
+        "INFO",
+        "start",
+        version=__version__,
+        host=host,
+        port=port,
+        tls=bool(server.tls),
+        token=bool(server.token),
+    )
     return server
 
 
@@ -1186,8 +1419,12 @@ def notify(server: Server) -> None:
 
 def main(arguments: list[str]) -> int:
     """Run until SIGTERM or SIGINT; the exit status: 0, or 2 for a bad argument or setting."""
-    table = "\n".join(f"  {s.name:<16} {s.meaning} (default: {s.default or 'unset'})" for s in SETTINGS)
-    usage = f"usage: {sys.argv[0]} [--help | --version]\n\nSettings, as environment variables:\n{table}"
+    table = "\n".join(
+        f"  {s.name:<16} {s.meaning} (default: {s.default or 'unset'})" for s in SETTINGS
+    )
+    usage = (
+        f"usage: {sys.argv[0]} [--help | --version]\n\nSettings, as environment variables:\n{table}"
+    )
     if arguments in (["--help"], ["--version"]):
         print(usage if arguments == ["--help"] else f"ugos-auth-proxy {__version__}")
         return 0
@@ -1199,7 +1436,9 @@ def main(arguments: list[str]) -> int:
     sys.unraisablehook = lambda unraisable: log_bug(unraisable.exc_value or Exception())
     try:
         settings = Settings(os.environ)
-        os.dup2(os.open("/dev/null", os.O_RDONLY), 0)  # python-pam makes items of a terminal there, and may fail
+        os.dup2(
+            os.open("/dev/null", os.O_RDONLY), 0
+        )  # python-pam makes items of a terminal there, and may fail
         os.environ.pop("AUTH_TOKEN", None)  # PAM modules and their helpers have no use for it
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         wanted = settings.max_connections + 256  # and what PAM opens

@@ -63,12 +63,25 @@ class Bench(Testbed):
     ) -> dict[str, float]:
         """Right logins of `users`, or GET /health without; from one core only, if need be."""
         prefix = ["taskset", "-c", core] if core is not None else []
-        return checked(run([*prefix, self.folder / "load", "-w", PASSWORD, *arguments, port, *users]))
+        return checked(
+            run([*prefix, self.folder / "load", "-w", PASSWORD, *arguments, port, *users])
+        )
 
     @contextlib.contextmanager
     def flood(self, port: int, seconds: float, users: Sequence[str]) -> Iterator[None]:
         """Wrong passwords for all of `users` at once, each over a connection of its own."""
-        arguments = ["-c", len(users), "-t", seconds, "-w", WRONG, "-e", '"valid": false', port, *users]
+        arguments = [
+            "-c",
+            len(users),
+            "-t",
+            seconds,
+            "-w",
+            WRONG,
+            "-e",
+            '"valid": false',
+            port,
+            *users,
+        ]
         command = [str(word) for word in (self.folder / "load", *arguments)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
             yield
@@ -90,7 +103,9 @@ class Bench(Testbed):
             "    while connection.recv(16384):\n"
             "        connection.send(answer)\n"
         )
-        process = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603
+        process = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
         with ending(process):
             assert process.stdin  # noqa: S101 - for mypy
             assert process.stdout  # noqa: S101
@@ -144,9 +159,13 @@ def cpu(bench: Bench, rounds: int) -> Iterator[Result]:
             bench.load(process.port, "-n", 500, users=users)
         for _ in range(rounds):
             in_c.append(bench.c_logins(1, 0.3, users)["cpu_ms"])
-            in_service.append(service.cpu_ms(lambda: bench.load(service.port, "-t", 0.5, users=users)))
+            in_service.append(
+                service.cpu_ms(lambda: bench.load(service.port, "-t", 0.5, users=users))
+            )
             beyond.append(in_service[-1] - in_c[-1])
-            on_core = pinned.cpu_ms(lambda: bench.load(pinned.port, "-t", 0.4, users=users, core=CORES[0]))
+            on_core = pinned.cpu_ms(
+                lambda: bench.load(pinned.port, "-t", 0.4, users=users, core=CORES[0])
+            )
             one_core.append(on_core - bench.c_logins(1, 0.3, users)["cpu_ms"])
     value = statistics.median(beyond)
     medians = f"service {statistics.median(in_service):.3f}, C {statistics.median(in_c):.3f}"
@@ -226,10 +245,14 @@ def flood(bench: Bench, rounds: int) -> Iterator[Result]:
             for name, settings in cases:
                 with bench.service(**settings) as service:
                     bench.load(service.port, "-n", 5, users=[usual])
-                    idle = bench.load(service.port, "-t", seconds / 2, "-p", 5, users=[usual])["p95"]
+                    idle = bench.load(service.port, "-t", seconds / 2, "-p", 5, users=[usual])[
+                        "p95"
+                    ]
                     with bench.flood(service.port, seconds + 0.4, others):
                         time.sleep(0.05)  # all 50 are there
-                        flooded = bench.load(service.port, "-t", seconds, "-p", 5, users=[usual])["p95"]
+                        flooded = bench.load(service.port, "-t", seconds, "-p", 5, users=[usual])[
+                            "p95"
+                        ]
                 times[name].append((idle, flooded))
                 ratios[name].append(flooded / idle)
         for name, _ in cases:
@@ -255,9 +278,21 @@ def start(bench: Bench, rounds: int) -> Iterator[Result]:
             bench.load(service.port, "-n", 1, users=users)
             warm.append(rss(service.pid) - idle[-1])
     value = statistics.median(starts)
-    yield Result("first /health after exec", "<= 150 ms", f"{value:.0f} ms", value <= 150, spread(starts, ".0f"))
+    yield Result(
+        "first /health after exec",
+        "<= 150 ms",
+        f"{value:.0f} ms",
+        value <= 150,
+        spread(starts, ".0f"),
+    )
     value = statistics.median(idle)
-    yield Result("RSS idle, before any login", "<= 28 MB", f"{value:.1f} MB", value <= 28, spread(idle, ".1f"))
+    yield Result(
+        "RSS idle, before any login",
+        "<= 28 MB",
+        f"{value:.1f} MB",
+        value <= 28,
+        spread(idle, ".1f"),
+    )
     for clients in (1, 16):
         with bench.service() as service:
             time.sleep(0.1)
@@ -287,7 +322,9 @@ def main() -> int:
     arguments = parse_arguments(parser, PARTS)
     with private_folder() as folder:
         bench = Bench(folder)
-        print(f"Python {sys.version.split()[0]}, {len(CORES)} cores; the log of the service goes to a file")
+        print(
+            f"Python {sys.version.split()[0]}, {len(CORES)} cores; the log of the service goes to a file"
+        )
         missed = measure_parts(bench, PARTS, arguments.parts, arguments.rounds)
     return 1 if missed else 0
 

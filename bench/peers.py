@@ -200,7 +200,9 @@ def family_memory(pid: int) -> float:
     total = 0
     for member in family(pid):
         with contextlib.suppress(OSError):
-            total += int(Path(f"/proc/{member}/smaps_rollup").read_text().partition("\nPss:")[2].split()[0])
+            total += int(
+                Path(f"/proc/{member}/smaps_rollup").read_text().partition("\nPss:")[2].split()[0]
+            )
     return total / 1024
 
 
@@ -225,7 +227,11 @@ class Peers(Testbed):
         (folder / "www" / "ok").write_text("ok\n")
         # what lets nginx and mod_authnz_pam read /etc/shadow, as their documentation says
         group = Path("/etc/group")
-        group.write_text(re.sub(r"(?m)^(shadow:.*:.*?)(,?)$", r"\1,www-data", group.read_text()).replace(":,", ":"))
+        group.write_text(
+            re.sub(r"(?m)^(shadow:.*:.*?)(,?)$", r"\1,www-data", group.read_text()).replace(
+                ":,", ":"
+            )
+        )
         # a daemon that detaches becomes a child of this process, which can wait for it
         ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER, prctl(2)
 
@@ -263,7 +269,12 @@ class Peers(Testbed):
             (folder / "saslauthd.pid").unlink(missing_ok=True)
 
     def web_server(self, name: str, port: int, stack: str) -> subprocess.Popen[bytes]:
-        values = {"folder": self.folder, "port": port, "stack": stack, "modules": "/usr/lib/apache2/modules"}
+        values = {
+            "folder": self.folder,
+            "port": port,
+            "stack": stack,
+            "modules": "/usr/lib/apache2/modules",
+        }
         config = self.folder / f"{port}.conf"
         if name == "nginx":
             config.write_text(NGINX.format(**values))
@@ -272,7 +283,9 @@ class Peers(Testbed):
             parts = {key: text.format(**values) for key, text in PROVIDERS[name].items()}
             config.write_text(APACHE.format(**values, **parts))
             command = ["/usr/sbin/apache2", "-f", str(config), "-DFOREGROUND"]
-            Path("/etc/pam.d/pwauth").write_text(Path("/etc/pam.d", stack).read_text())  # pwauth has no other service
+            Path("/etc/pam.d/pwauth").write_text(
+                Path("/etc/pam.d", stack).read_text()
+            )  # pwauth has no other service
         # in a session of its own: mod_authnz_external at times sends a signal to its whole process group
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)  # noqa: S603
 
@@ -282,7 +295,9 @@ class Peers(Testbed):
 
     def load(self, server: Server, *arguments: object, users: Sequence[str]) -> dict[str, float]:
         """Right logins of `users`."""
-        return server.judged(run(self.load_command(server, "-w", PASSWORD, *arguments, users=users)))
+        return server.judged(
+            run(self.load_command(server, "-w", PASSWORD, *arguments, users=users))
+        )
 
     def await_login(self, server: Server, user: str) -> None:
         """Wait until a right login succeeds."""
@@ -300,13 +315,27 @@ class Peers(Testbed):
         line, times = run(self.load_command(server, *arguments, users=[user])).split("\n")
         values = figures(line)
         milliseconds = [float(word) for word in times.split()]
-        return {"times": milliseconds, "timeouts": int(values["timeouts"]), "failed": int(values["wrong"])}
+        return {
+            "times": milliseconds,
+            "timeouts": int(values["timeouts"]),
+            "failed": int(values["wrong"]),
+        }
 
     @contextlib.contextmanager
     def flood(self, server: Server, users: Sequence[str]) -> Iterator[dict[str, float]]:
         """Wrong passwords for all of `users` without pause; in the end, how many were refused per second."""
         command = self.load_command(
-            server, "-a", "-c", len(users), "-t", 120, "-w", WRONG, "-e", server.refusal, users=users
+            server,
+            "-a",
+            "-c",
+            len(users),
+            "-t",
+            120,
+            "-w",
+            WRONG,
+            "-e",
+            server.refusal,
+            users=users,
         )
         refused: dict[str, float] = {}
         began = time.monotonic()
@@ -331,9 +360,14 @@ def turned(names: Sequence[str], by: int) -> list[str]:
 def logins(peers: Peers, rounds: int) -> Iterator[Result]:
     cases = [("DES", 1, 0.5)]
     cases += [("SHA-512", clients, 0.7) for clients in (1, 2, 4, 16)]
-    cases += [("yescrypt", clients, seconds) for clients, seconds in ((1, 1.2), (2, 1.2), (4, 1.2), (16, 1.8))]
+    cases += [
+        ("yescrypt", clients, seconds)
+        for clients, seconds in ((1, 1.2), (2, 1.2), (4, 1.2), (16, 1.8))
+    ]
     records = list(measure_logins(peers, SAME, rounds, cases))
-    records += measure_logins(peers, DEBIAN, 1, [case for case in cases if case[1] in (1, 16) and case[0] != "DES"])
+    records += measure_logins(
+        peers, DEBIAN, 1, [case for case in cases if case[1] in (1, 16) and case[0] != "DES"]
+    )
     peers.figures["logins"] = records
     yield from login_goals(records)
 
@@ -343,7 +377,9 @@ def measure_logins(
 ) -> Iterator[dict[str, Any]]:
     users = peers.accounts.write("DES", 16)
     with contextlib.ExitStack() as running:
-        servers = {name: running.enter_context(peers.server(name, stack)) for name in (OURS, *PEERS)}
+        servers = {
+            name: running.enter_context(peers.server(name, stack)) for name in (OURS, *PEERS)
+        }
         for server in servers.values():
             peers.await_login(server, users[0])
             peers.load(server, "-c", 16, "-n", 64, users=users)
@@ -354,7 +390,9 @@ def measure_logins(
                     if name in servers:
                         before = family_cpu(servers[name].pid)
                         done = peers.load(servers[name], "-c", clients, "-t", seconds, users=users)
-                        done["cpu_ms"] = (family_cpu(servers[name].pid) - before) / done["count"] * 1000
+                        done["cpu_ms"] = (
+                            (family_cpu(servers[name].pid) - before) / done["count"] * 1000
+                        )
                     else:
                         options = {
                             "crypt_r": ("-x", peers.accounts.hashes[hash_name]),
@@ -362,8 +400,17 @@ def measure_logins(
                             "libpam in C, unmapped": ("-u",),
                         }[name]
                         done = peers.c_logins(clients, seconds, users, *options, stack=stack)
-                    values = {key: round(done[key], 5) for key in ("overall", "p50", "p99", "cpu_ms", "count", "wrong")}
-                    yield {"stack": stack, "hash": hash_name, "clients": clients, "server": name, **values}
+                    values = {
+                        key: round(done[key], 5)
+                        for key in ("overall", "p50", "p99", "cpu_ms", "count", "wrong")
+                    }
+                    yield {
+                        "stack": stack,
+                        "hash": hash_name,
+                        "clients": clients,
+                        "server": name,
+                        **values,
+                    }
 
 
 def flood(peers: Peers, rounds: int) -> Iterator[Result]:
@@ -393,7 +440,9 @@ class Crowd:
         self.target, self.count, self.dripping = server.target, count, dripping
         self.local = server.target.startswith("/")
         # the head of a request that does not end; for saslauthd, a username that is 255 bytes long
-        self.bytes = b"\0\xff" + b"a" * 255 if self.local else b"GET / HTTP/1.1\r\nX-Slow: " + b"a" * 76
+        self.bytes = (
+            b"\0\xff" + b"a" * 255 if self.local else b"GET / HTTP/1.1\r\nX-Slow: " + b"a" * 76
+        )
         self.sent: dict[socket.socket, int] = {}  # by each connection
         self.cut = 0
         self.over = threading.Event()
@@ -416,7 +465,9 @@ class Crowd:
                     self.drop_if_cut(key.fileobj, selector)
                 for _ in range(min(self.count - len(self.sent), self.count // self.TICKS)):
                     self.open(selector)
-                for connection in list(self.sent)[tick % self.TICKS :: self.TICKS] if self.dripping else ():
+                for connection in (
+                    list(self.sent)[tick % self.TICKS :: self.TICKS] if self.dripping else ()
+                ):
                     with contextlib.suppress(OSError):  # one that is cut is found at the next tick
                         connection.send(self.bytes[self.sent[connection] % len(self.bytes) :][:1])
                         self.sent[connection] += 1
@@ -449,7 +500,9 @@ def connections(peers: Peers, rounds: int) -> Iterator[Result]:
     (user,) = peers.accounts.write("SHA-512", 1)
     records = []
     for turn in range(rounds):
-        for name, kind in itertools.product(turned((OURS, ROOMY, *PEERS), turn), ("idle", "dripping")):
+        for name, kind in itertools.product(
+            turned((OURS, ROOMY, *PEERS), turn), ("idle", "dripping")
+        ):
             with peers.server(name) as server:
                 peers.await_login(server, user)
                 peers.load(server, "-n", 20, users=[user])
@@ -479,7 +532,9 @@ def memory(peers: Peers, rounds: int) -> Iterator[Result]:
                 used = family_memory(server.pid)
                 users = peers.accounts.write("yescrypt", 16)
                 peak = peak_memory(peers, server, users)
-            records.append({"server": name, "start_ms": started, "idle": idle, "used": used, "peak": peak})
+            records.append(
+                {"server": name, "start_ms": started, "idle": idle, "used": used, "peak": peak}
+            )
     peers.figures["memory"] = records
     yield from ()  # there is no goal
 
@@ -512,16 +567,28 @@ def about() -> str:
     cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     system = re.search(r'PRETTY_NAME="(.*)"', Path("/etc/os-release").read_text())
     names = [*dict.fromkeys(PACKAGES.values()), "libpam0g"]
-    versions = run(["dpkg-query", "--show", "--showformat", "${Package} ${Version}, ", *names]).strip(", ")
-    machine = f"{len(CORES)} cores, {cpu[1] if cpu else 'unknown'}; {system[1] if system else 'unknown'}"
+    versions = run(
+        ["dpkg-query", "--show", "--showformat", "${Package} ${Version}, ", *names]
+    ).strip(", ")
+    machine = (
+        f"{len(CORES)} cores, {cpu[1] if cpu else 'unknown'}; {system[1] if system else 'unknown'}"
+    )
     return f"{date.today()}; {machine}; Python {sys.version.split()[0]}; {versions}"
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Measure the service beside others; see bench/README.md.")
-    parser.add_argument("--write", action="store_true", help="write the figures to peers.json, README.md and the plots")
+    parser = argparse.ArgumentParser(
+        description="Measure the service beside others; see bench/README.md."
+    )
+    parser.add_argument(
+        "--write",
+        action="store_true",
+        help="write the figures to peers.json, README.md and the plots",
+    )
     arguments = parse_arguments(parser, PARTS)
-    if missing := list(dict.fromkeys(package for path, package in PACKAGES.items() if not os.path.exists(path))):
+    if missing := list(
+        dict.fromkeys(package for path, package in PACKAGES.items() if not os.path.exists(path))
+    ):
         sys.exit(f"peers: not everything is installed: apt install {' '.join(missing)}")
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 4096), most))  # for 1,000 connections

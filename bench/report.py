@@ -32,7 +32,9 @@ Records = Sequence[dict[str, Any]]  # one a round, server and case
 
 def chosen(records: Records, **where: object) -> list[dict[str, Any]]:
     """The records that are as `where` says."""
-    return [record for record in records if all(record[key] == value for key, value in where.items())]
+    return [
+        record for record in records if all(record[key] == value for key, value in where.items())
+    ]
 
 
 def column(records: Records, key: str, **where: object) -> list[float]:
@@ -45,7 +47,11 @@ def median(records: Records, key: str, **where: object) -> float:
 
 def ratio(records: Records, key: str, against: str, **where: object) -> list[float]:
     """Each round's own ratio of the service to another."""
-    pairs = zip(column(records, key, server=OURS, **where), column(records, key, server=against, **where), strict=True)
+    pairs = zip(
+        column(records, key, server=OURS, **where),
+        column(records, key, server=against, **where),
+        strict=True,
+    )
     return [ours / other for ours, other in pairs]
 
 
@@ -61,7 +67,9 @@ def percentile(ordered: Sequence[float], percent: int) -> float:
 # --- The goals ---------------------------------------------------------------------------------
 
 
-def against_peers(records: Records, key: str, *, hash_name: str, clients: int, more: bool) -> Result:
+def against_peers(
+    records: Records, key: str, *, hash_name: str, clients: int, more: bool
+) -> Result:
     """Whether the service has less, or `more`, than every peer."""
     where = {"stack": SAME, "hash": hash_name, "clients": clients}
     found = {peer: statistics.median(ratio(records, key, peer, **where)) for peer in PEERS}
@@ -96,7 +104,10 @@ def login_goals(records: Records) -> Iterator[Result]:
 def flood_goals(records: Records) -> Iterator[Result]:
     for hash_name in SLOW_HASHES:
         where = {"stack": SAME, "hash": hash_name}
-        p95 = {name: percentile(times(records, server=name, **where), 95) for name in (OURS, UNSLOWED, *PEERS)}
+        p95 = {
+            name: percentile(times(records, server=name, **where), 95)
+            for name in (OURS, UNSLOWED, *PEERS)
+        }
         best = min(p95[peer] for peer in PEERS)
         for name in (OURS, UNSLOWED):
             yield Result(
@@ -113,7 +124,11 @@ def connection_goals(records: Records) -> Iterator[Result]:
     found = column(records, "memory", server=ROOMY, kind="idle")
     value = statistics.median(found)
     yield Result(
-        "memory of 1,000 idle connections", "< 20 MB", f"{value:.1f} MB", value < 20, f"{spread(found, '.1f')}; {ROOMY}"
+        "memory of 1,000 idle connections",
+        "< 20 MB",
+        f"{value:.1f} MB",
+        value < 20,
+        f"{spread(found, '.1f')}; {ROOMY}",
     )
     for kind in ("idle", "dripping"):
         yield none_lost(records, f"beside 1,000 {kind} connections", kind=kind)
@@ -160,10 +175,26 @@ def with_range(values: Sequence[float]) -> str:
 
 def login_tables(records: Records) -> Iterator[str]:
     def by_case(cell: Callable[..., str], cases: Sequence[tuple[str, int]], stack: str) -> str:
-        head = ["", *(f"{hash_name}, {clients} client{'s' * (clients > 1)}" for hash_name, clients in cases)]
+        head = [
+            "",
+            *(
+                f"{hash_name}, {clients} client{'s' * (clients > 1)}"
+                for hash_name, clients in cases
+            ),
+        ]
         rows = [
-            [name, *(cell(server=name, stack=stack, hash=hash_name, clients=clients) for hash_name, clients in cases)]
-            for name in (OURS, *PEERS, *(LIMITS if stack == SAME else LIMITS[1:]))  # crypt_r knows no stack
+            [
+                name,
+                *(
+                    cell(server=name, stack=stack, hash=hash_name, clients=clients)
+                    for hash_name, clients in cases
+                ),
+            ]
+            for name in (
+                OURS,
+                *PEERS,
+                *(LIMITS if stack == SAME else LIMITS[1:]),
+            )  # crypt_r knows no stack
         ]
         return table(head, rows)
 
@@ -173,21 +204,31 @@ def login_tables(records: Records) -> Iterator[str]:
     def cpu_and_ratio(**where: Any) -> str:
         name = where.pop("server")
         cell = milliseconds(server=name, **where)
-        return cell if name == OURS else f"{cell}; **{statistics.median(ratio(records, 'cpu_ms', name, **where)):.2f}**"
+        return (
+            cell
+            if name == OURS
+            else f"{cell}; **{statistics.median(ratio(records, 'cpu_ms', name, **where)):.2f}**"
+        )
 
     def rate_and_ratio(**where: Any) -> str:
         name = where.pop("server")
         cell = with_range(column(records, "overall", server=name, **where))
         return (
-            cell if name == OURS else f"{cell}; **{statistics.median(ratio(records, 'overall', name, **where)):.2f}**"
+            cell
+            if name == OURS
+            else f"{cell}; **{statistics.median(ratio(records, 'overall', name, **where)):.2f}**"
         )
 
     def latency(**where: object) -> str:
-        return f"{number(median(records, 'p50', **where))} / {number(median(records, 'p99', **where))}"
+        return (
+            f"{number(median(records, 'p50', **where))} / {number(median(records, 'p99', **where))}"
+        )
 
     slow = list(itertools.product(SLOW_HASHES, CLIENTS))
     yield "**CPU per right login**, milliseconds; in bold the service's over it:\n"
-    yield by_case(cpu_and_ratio, [(hash_name, 1) for hash_name in ("SHA-512", "yescrypt", "DES")], SAME)
+    yield by_case(
+        cpu_and_ratio, [(hash_name, 1) for hash_name in ("SHA-512", "yescrypt", "DES")], SAME
+    )
     yield "**The same with more clients**:\n"
     yield by_case(milliseconds, [case for case in slow if case[1] > 1], SAME)
     yield "**Right logins per second**; in bold the service's over it:\n"
@@ -212,9 +253,8 @@ def flood_tables(records: Records) -> Iterator[str]:
     def cell(**where: object) -> str:
         found = times(records, **where)
         refused = number(median(records, "refused", **where))
-        return (
-            f"{percentile(found, 50):,.0f} / {percentile(found, 95):,.0f}; {lost_of_all(records, **where)}; {refused}"
-        )
+        middle, slow = percentile(found, 50), percentile(found, 95)
+        return f"{middle:,.0f} / {slow:,.0f}; {lost_of_all(records, **where)}; {refused}"
 
     yield (
         "**A right login while 50 clients send wrong passwords**: p50 / p95 in milliseconds; lost; refused a second:\n"
@@ -259,7 +299,10 @@ def memory_tables(records: Records) -> Iterator[str]:
     yield "**Start and memory**:\n"
     yield table(
         ["", *what.values()],
-        [[name, *(with_range(column(records, key, server=name)) for key in what)] for name in (OURS, *PEERS)],
+        [
+            [name, *(with_range(column(records, key, server=name)) for key in what)]
+            for name in (OURS, *PEERS)
+        ],
     )
 
 
@@ -279,7 +322,9 @@ COLOUR, MUTED = "#0b6e99", "#b8bec4"
 def bars(axes: Any, title: str, unit: str, values: dict[str, float], labels: Sequence[str]) -> None:
     """Horizontal bars, each with its value written beside it."""
     names = list(values)
-    drawn = axes.barh(names, list(values.values()), color=[COLOUR if name == OURS else MUTED for name in names])
+    drawn = axes.barh(
+        names, list(values.values()), color=[COLOUR if name == OURS else MUTED for name in names]
+    )
     axes.bar_label(drawn, labels=labels, padding=3, fontsize=8)
     axes.set_ylim(len(names) - 0.5, -0.5)  # the first on top
     axes.set_title(title, fontsize=10)
@@ -295,12 +340,20 @@ def save(figure: Any, name: str) -> None:
 
 def plot_cpu(records: Records) -> None:
     figure = Figure(figsize=(10, 3.2), layout="constrained")
-    for axes, hash_name in zip(figure.subplots(1, 3, sharey=True), ("SHA-512", "yescrypt", "DES"), strict=True):
+    for axes, hash_name in zip(
+        figure.subplots(1, 3, sharey=True), ("SHA-512", "yescrypt", "DES"), strict=True
+    ):
         values = {
             name: median(records, "cpu_ms", server=name, stack=SAME, hash=hash_name, clients=1)
             for name in (OURS, *PEERS, *LIMITS)
         }
-        bars(axes, hash_name, "milliseconds of CPU", values, [number(value) for value in values.values()])
+        bars(
+            axes,
+            hash_name,
+            "milliseconds of CPU",
+            values,
+            [number(value) for value in values.values()],
+        )
     figure.suptitle("CPU time per right login, one client", fontsize=11)
     save(figure, "peers-cpu.svg")
 
@@ -308,17 +361,28 @@ def plot_cpu(records: Records) -> None:
 def plot_flood(records: Records) -> None:
     figure = Figure(figsize=(10, 2.6), layout="constrained")
     stacks = {SAME: "pam_unix alone, no delay", DEBIAN: "Debian's default stack"}
-    for axes, (stack, title) in zip(figure.subplots(1, 2, sharey=True), stacks.items(), strict=True):
+    for axes, (stack, title) in zip(
+        figure.subplots(1, 2, sharey=True), stacks.items(), strict=True
+    ):
         where = {"stack": stack, "hash": "yescrypt"}
-        values = {name: percentile(times(records, server=name, **where), 95) for name in (OURS, *PEERS)}
+        values = {
+            name: percentile(times(records, server=name, **where), 95) for name in (OURS, *PEERS)
+        }
         labels = [
             f"{value:,.0f}"
-            + (f"; lost {lost_of_all(records, server=name, **where)}" if lost(records, server=name, **where) else "")
+            + (
+                f"; lost {lost_of_all(records, server=name, **where)}"
+                if lost(records, server=name, **where)
+                else ""
+            )
             for name, value in values.items()
         ]
         bars(axes, title, "milliseconds", values, labels)
         axes.set_xlim(0, 8500)
-    figure.suptitle("95th percentile of a right login while 50 clients send wrong passwords, yescrypt", fontsize=11)
+    figure.suptitle(
+        "95th percentile of a right login while 50 clients send wrong passwords, yescrypt",
+        fontsize=11,
+    )
     save(figure, "peers-flood.svg")
 
 
@@ -338,7 +402,9 @@ def write() -> None:
         if part in figures:
             plot(figures[part])
     before, _, rest = README.read_text().partition(BEGIN)
-    README.write_text(before + BEGIN + "\n" + "\n".join(blocks) + "\n" + END + rest.partition(END)[2])
+    README.write_text(
+        before + BEGIN + "\n" + "\n".join(blocks) + "\n" + END + rest.partition(END)[2]
+    )
 
 
 if __name__ == "__main__":

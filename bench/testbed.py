@@ -67,23 +67,38 @@ def spread(values: Sequence[float], form: str) -> str:
 def build(folder: Path) -> None:
     """Compile load.c and pam_login.c into `folder`; exits with the packages that are missing."""
     for name in ("load", "pam_login"):
-        command = ["cc", "-O2", "-pthread", "-o", str(folder / name), str(HERE / f"{name}.c"), "-lpam", "-lcrypt"]
+        command = [
+            "cc",
+            "-O2",
+            "-pthread",
+            "-o",
+            str(folder / name),
+            str(HERE / f"{name}.c"),
+            "-lpam",
+            "-lcrypt",
+        ]
         try:
             done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
         except FileNotFoundError:
             sys.exit("bench: there is no C compiler: apt install gcc libc6-dev libpam0g-dev")
         if done.returncode:
-            sys.exit(f"{done.stderr}bench: {name}.c does not compile: apt install gcc libc6-dev libpam0g-dev")
+            sys.exit(
+                f"{done.stderr}bench: {name}.c does not compile: apt install gcc libc6-dev libpam0g-dev"
+            )
 
 
 def run(command: Sequence[object]) -> str:
-    return subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, text=True, check=True).stdout  # noqa: S603
+    arguments = [str(word) for word in command]
+    done = subprocess.run(arguments, stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603
+    return done.stdout
 
 
 def enter_private_etc(etc: Path) -> None:
     """Copy /etc to `etc` and mount it over /etc, for this process and its children only."""
     if os.geteuid() != 0:
-        sys.exit("bench: run it as root: it mounts a private copy of /etc, in a mount namespace of its own")
+        sys.exit(
+            "bench: run it as root: it mounts a private copy of /etc, in a mount namespace of its own"
+        )
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(0x20000):  # CLONE_NEWNS, unshare(2)
         sys.exit(f"bench: no mount namespace to be had: {os.strerror(ctypes.get_errno())}")
@@ -112,7 +127,9 @@ class Accounts:
     def write(self, hash_name: str, count: int) -> list[str]:
         """Have `count` accounts, all with PASSWORD in this hash; their names."""
         names = [f"user{i}" for i in range(count)]
-        passwd = "".join(f"{name}:x:{2000 + i}:100::/home/{name}:/bin/sh\n" for i, name in enumerate(names))
+        passwd = "".join(
+            f"{name}:x:{2000 + i}:100::/home/{name}:/bin/sh\n" for i, name in enumerate(names)
+        )
         shadow = "".join(f"{name}:{self.hashes[hash_name]}:19000:0:99999:7:::\n" for name in names)
         Path("/etc/passwd").write_text(self.own["/etc/passwd"] + passwd)
         Path("/etc/shadow").write_text(self.own["/etc/shadow"] + shadow)
@@ -124,7 +141,9 @@ class Accounts:
 
 def cpu_seconds(pid: int) -> float:
     """CPU that a process, its ended threads and its waited-for children have used."""
-    own = time.clock_gettime(~pid << 3 | 2)  # clock_getcpuclockid(3): exact, where /proc/PID/stat counts in 10 ms
+    own = time.clock_gettime(
+        ~pid << 3 | 2
+    )  # clock_getcpuclockid(3): exact, where /proc/PID/stat counts in 10 ms
     after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return own + (int(after_name[13]) + int(after_name[14])) / os.sysconf("SC_CLK_TCK")
 
@@ -191,13 +210,24 @@ class Testbed:
                 yield process, port, began
         except BrokenError:  # say what its log says
             lines = (self.folder / "log").read_text().splitlines()
-            print(*([line for line in lines if " level=INFO " not in line] or lines)[-5:], sep="\n", file=sys.stderr)
+            print(
+                *([line for line in lines if " level=INFO " not in line] or lines)[-5:],
+                sep="\n",
+                file=sys.stderr,
+            )
             raise
 
     def c_logins(
-        self, threads: int, seconds: float, users: Sequence[str], *options: str, stack: str = "bench"
+        self,
+        threads: int,
+        seconds: float,
+        users: Sequence[str],
+        *options: str,
+        stack: str = "bench",
     ) -> dict[str, float]:
-        return checked(run([self.folder / "pam_login", *options, stack, threads, seconds, PASSWORD, *users]))
+        return checked(
+            run([self.folder / "pam_login", *options, stack, threads, seconds, PASSWORD, *users])
+        )
 
 
 # --- The table ---------------------------------------------------------------------------------
@@ -228,10 +258,16 @@ def private_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def parse_arguments(parser: argparse.ArgumentParser, parts: Mapping[str, object]) -> argparse.Namespace:
+def parse_arguments(
+    parser: argparse.ArgumentParser, parts: Mapping[str, object]
+) -> argparse.Namespace:
     """The arguments of the command line: which parts to measure, how often, and what `parser` has by now."""
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(parts)} (default: all)")
-    parser.add_argument("--rounds", type=int, help="rounds of each part (default: as many as the part needs)")
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"{', '.join(parts)} (default: all)"
+    )
+    parser.add_argument(
+        "--rounds", type=int, help="rounds of each part (default: as many as the part needs)"
+    )
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - set(parts):
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
@@ -262,11 +298,18 @@ def measure_parts(
         others = place.others[name] = max(0.0, (busy_after - busy) - (own_after - own)) / (
             elapsed * (os.cpu_count() or 1)
         )
-        print(f"\n{name}: {elapsed:.0f} s, {rounds} rounds, other processes had {others:.0%} of the machine")
+        print(
+            f"\n{name}: {elapsed:.0f} s, {rounds} rounds, other processes had {others:.0%} of the machine"
+        )
         for result in results:
             missed += not result.reached
             verdict = "PASS" if result.reached else "FAIL"
-            print(f"  {verdict}  {result.what:<62} {result.goal:>9} {result.measured:>9}  ({result.notes})")
-        print(f"  repeat: {sys.executable} {os.path.relpath(sys.argv[0])} {name} --rounds {rounds}", flush=True)
+            print(
+                f"  {verdict}  {result.what:<62} {result.goal:>9} {result.measured:>9}  ({result.notes})"
+            )
+        print(
+            f"  repeat: {sys.executable} {os.path.relpath(sys.argv[0])} {name} --rounds {rounds}",
+            flush=True,
+        )
     print(f"\n{missed} goals missed" if missed else "\nall goals reached")
     return missed

@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 MAIN = os.environ.get("UGOS_MAIN", str(ROOT / "main.py"))
 sys.path.insert(0, str(Path(MAIN).parent))  # for the tests that import it
-CPUS = sorted(os.sched_getaffinity(0))[:2]  # what every service may run on: so many PAM calls run at once
+CPUS = sorted(os.sched_getaffinity(0))[
+    :2
+]  # what every service may run on: so many PAM calls run at once
 BOUND = 60.0  # seconds after which a wait for an event counts as failed
 
 WRONG = "wrong-guess"
@@ -58,9 +60,18 @@ def keep_secret(value: str) -> str:
 
 def leak() -> re.Pattern[str]:
     """What may not be in any line: the secrets so far, a request body, the trace of a bug."""
-    secrets = {form for s in SECRETS for form in (s, json.dumps(s)[1:-1], s.encode("unicode_escape").decode())}
+    secrets = {
+        form
+        for s in SECRETS
+        for form in (s, json.dumps(s)[1:-1], s.encode("unicode_escape").decode())
+    }
     return re.compile(
-        "|".join(map(re.escape, (*sorted(secrets), '"password"', '\\"password', "Traceback", " event=bug ")))
+        "|".join(
+            map(
+                re.escape,
+                (*sorted(secrets), '"password"', '\\"password', "Traceback", " event=bug "),
+            )
+        )
     )
 
 
@@ -97,7 +108,11 @@ def pytest_runtest_makereport() -> Iterator[None]:
 # --- Accounts ----------------------------------------------------------------------------------
 
 # cheap ones: what a hash costs is no matter here. `des` is the fastest, but sees only 8 bytes of a password
-SALTS = {"sha512": "$6$rounds=1000$saltsalt", "yescrypt": "$y$j75$saltsaltsaltsaltsalt..", "des": "sa"}
+SALTS = {
+    "sha512": "$6$rounds=1000$saltsalt",
+    "yescrypt": "$y$j75$saltsaltsaltsaltsalt..",
+    "des": "sa",
+}
 
 
 @functools.cache
@@ -147,7 +162,11 @@ def accounts() -> dict[str, Account]:
         "highuid": Account(60001, crypt(right("highuid"), "des")),
         "toor": Account(0, crypt(right("toor"), "des"), gid=0),
         "jane.doe": Account(
-            1600, crypt(right("jane.doe"), "des"), gid=10, gecos="Jane Doe,Room 1,,,jane@example.org", shell="/bin/bash"
+            1600,
+            crypt(right("jane.doe"), "des"),
+            gid=10,
+            gecos="Jane Doe,Room 1,,,jane@example.org",
+            shell="/bin/bash",
         ),
         "MarcEwers": Account(1601, crypt(right("MarcEwers"), "des")),
         "ampersand": Account(1602, "*", gecos="& Sand <amp@example.org>"),
@@ -201,7 +220,11 @@ class Etc:
                 shutil.copy(Path("/etc", name), path)
         self.replace("nsswitch.conf", "passwd: files\ngroup: files\nshadow: files\nhosts: files\n")
         self.replace("group", GROUPS)
-        rows = {"root": Account(0, "*", gid=0), **ACCOUNTS, "nobody": Account(65534, "*", gid=65534)}
+        rows = {
+            "root": Account(0, "*", gid=0),
+            **ACCOUNTS,
+            "nobody": Account(65534, "*", gid=65534),
+        }
         self.replace("passwd", "".join(self.passwd_row(name, row) for name, row in rows.items()))
         self.replace("shadow", "".join(self.shadow_row(name, row) for name, row in rows.items()))
         self.pam("ugos-auth-proxy", PLAIN)
@@ -278,7 +301,10 @@ def namespace() -> tuple[str, ...]:
     command = ("unshare", "-m") if os.geteuid() == 0 else ("unshare", "-rm")
     with tempfile.TemporaryDirectory() as empty:
         tried = subprocess.run(
-            [*command, "mount", "--bind", empty, "/etc"], capture_output=True, text=True, check=False
+            [*command, "mount", "--bind", empty, "/etc"],
+            capture_output=True,
+            text=True,
+            check=False,
         )
     if tried.returncode:
         pytest.skip(f"needs root, or user namespaces for ordinary users: {tried.stderr.strip()}")
@@ -291,7 +317,9 @@ DEFAULTS = {"HOST": "127.0.0.1", "FAIL_DELAY": "0", "MAX_FAILURES": "0", "LOG_LE
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--coverage", action="store_true", help="measure what the services run of main.py")
+    parser.addoption(
+        "--coverage", action="store_true", help="measure what the services run of main.py"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -302,7 +330,15 @@ def pytest_configure(config: pytest.Config) -> None:
 def python() -> list[str]:
     """The command that runs main.py; measured where the environment has COVERAGE_PROCESS_START, a config file."""
     if config := os.environ.get("COVERAGE_PROCESS_START"):
-        return [sys.executable, "-m", "coverage", "run", f"--rcfile={config}", str(ROOT / "tests/measured.py"), MAIN]
+        return [
+            sys.executable,
+            "-m",
+            "coverage",
+            "run",
+            f"--rcfile={config}",
+            str(ROOT / "tests/measured.py"),
+            MAIN,
+        ]
     return [sys.executable, MAIN]
 
 
@@ -352,7 +388,13 @@ class Service:
                 pytest.skip("needs root to run the service as another user")
             before = f"{reachable([Path(sys.base_prefix), Path(sys.prefix), ROOT, Path(MAIN).parent])}; {before}"
             listed = ",".join(map(str, groups))
-            as_user = ["setpriv", f"--reuid={user}", f"--regid={user}", "--inh-caps=-all", "--bounding-set=-all"]
+            as_user = [
+                "setpriv",
+                f"--reuid={user}",
+                f"--regid={user}",
+                "--inh-caps=-all",
+                "--bounding-set=-all",
+            ]
             as_user.append(f"--groups={listed}" if listed else "--clear-groups")
         script = f'set -e; mount --bind {shlex.quote(str(etc.path))} /etc; {before}\nexec "$@"'
         pinned = ["taskset", "-c", ",".join(map(str, CPUS))]
@@ -362,7 +404,11 @@ class Service:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=ROOT,
-            env={"PATH": os.environ["PATH"], "COVERAGE_FILE": str(COVERAGE_FOLDER / ".coverage"), **self.env},
+            env={
+                "PATH": os.environ["PATH"],
+                "COVERAGE_FILE": str(COVERAGE_FOLDER / ".coverage"),
+                **self.env,
+            },
         )
         self.lines: list[str] = []
         self.ended = False  # its stderr
@@ -384,7 +430,9 @@ class Service:
         arrives.register(pipe, select.POLLIN)
         while not self.ended:
             arrives.poll()
-            with self.logged:  # so that nobody who has it finds a line neither in the pipe nor in `lines`
+            with (
+                self.logged
+            ):  # so that nobody who has it finds a line neither in the pipe nor in `lines`
                 data = os.read(pipe, 65_536)
                 *whole, line = (line + data).split(b"\n")
                 if not data:
@@ -412,7 +460,9 @@ class Service:
     def unread(self) -> int:
         """How many bytes of its log are still in the pipe (FIONREAD, ioctl_tty(2))."""
         assert self.process.stderr
-        return int.from_bytes(fcntl.ioctl(self.process.stderr, termios.FIONREAD, bytes(4)), sys.byteorder)
+        return int.from_bytes(
+            fcntl.ioctl(self.process.stderr, termios.FIONREAD, bytes(4)), sys.byteorder
+        )
 
     def wait_for_log(self, pattern: str, after: int = 0) -> str:
         """The first line that matches, from the line number `after` on; waits for it."""
@@ -423,10 +473,17 @@ class Service:
         return line
 
     def connect(self, timeout: float = BOUND, source: str = "") -> socket.socket:
-        return socket.create_connection((self.host, self.port), timeout, (source, 0) if source else None)
+        return socket.create_connection(
+            (self.host, self.port), timeout, (source, 0) if source else None
+        )
 
     def request(
-        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None, source: str = ""
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        headers: dict[str, str] | None = None,
+        source: str = "",
     ) -> Response:
         """Ask once, on a connection of its own, from the address `source`. A body that is not bytes goes as JSON."""
         assert self.process.poll() is None, "\n".join(["it has ended:", *self.lines])
@@ -452,7 +509,9 @@ class Service:
             headers.setdefault("Authorization", f"Bearer {self.env['AUTH_TOKEN']}")
         keep_secret(password)
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return self.request("POST", "/validate", {"username": username, "password": password}, named, source)
+        return self.request(
+            "POST", "/validate", {"username": username, "password": password}, named, source
+        )
 
     def stop(self) -> int:
         """End it by SIGTERM; its exit status."""
@@ -507,7 +566,9 @@ def start(etc: Etc) -> Iterator[Start]:
 
 
 @pytest.fixture
-def site(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator["Site"]:
+def site(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator["Site"]:
     """The double of authentik with the blueprint; at the end no password may be left anywhere in it."""
     from logins import Site
 

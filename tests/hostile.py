@@ -29,7 +29,12 @@ ACCOUNT = {
 def answer(status: int, body: Any, headers: Iterable[str] = ()) -> bytes:
     """An answer with that status; a body that is not bytes goes as JSON."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    lines = [f"HTTP/1.1 {status} Told", "Content-Type: application/json", *headers, f"Content-Length: {len(content)}"]
+    lines = [
+        f"HTTP/1.1 {status} Told",
+        "Content-Type: application/json",
+        *headers,
+        f"Content-Length: {len(content)}",
+    ]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + content
 
 
@@ -51,7 +56,9 @@ class Hostile:
     """Listens on a port of its own; `validate` and `user_info` are what it answers: bytes, or what it does to the
     connection until the event is set, which is when the test ends. `greeting` is done to it before it is read."""
 
-    def __init__(self, validate: Answer = RIGHT, user_info: Answer = KNOWN, greeting: Answer = b"") -> None:
+    def __init__(
+        self, validate: Answer = RIGHT, user_info: Answer = KNOWN, greeting: Answer = b""
+    ) -> None:
         self.answers = {"/validate": validate, "/user-info": user_info}
         self.greeting = greeting
         self.asked: list[Asked] = []
@@ -65,11 +72,17 @@ class Hostile:
         with contextlib.suppress(OSError):
             while True:
                 connection, _ = self.listener.accept()
-                self.threads.append(threading.Thread(target=self.serve, args=(connection,), daemon=True))
+                self.threads.append(
+                    threading.Thread(target=self.serve, args=(connection,), daemon=True)
+                )
                 self.threads[-1].start()
 
     def serve(self, connection: socket.socket) -> None:
-        with connection, connection.makefile("rb") as file, contextlib.suppress(OSError, ValueError):
+        with (
+            connection,
+            connection.makefile("rb") as file,
+            contextlib.suppress(OSError, ValueError),
+        ):
             if not isinstance(self.greeting, bytes):
                 self.greeting(connection, self.over)
                 return

@@ -28,7 +28,9 @@ class Question(NamedTuple):
 
 
 def right_login(name: str) -> Question:
-    return Question("right", login(name, right(name)), {"valid": True, "username": name}, {"valid": False})
+    return Question(
+        "right", login(name, right(name)), {"valid": True, "username": name}, {"valid": False}
+    )
 
 
 def wrong_login(name: str, kind: str = "wrong") -> Question:
@@ -45,7 +47,11 @@ def judge(question: Question, answer: Response) -> str:
     if (answer.status, answer.json) == (200, question.truth):
         return TRUE
     refusal = {**question.refusal, "error": answer.json.get("error")}
-    if (answer.status, answer.json) == (503, refusal) and refusal["error"] and int(answer.headers["Retry-After"]) > 0:
+    if (
+        (answer.status, answer.json) == (503, refusal)
+        and refusal["error"]
+        and int(answer.headers["Retry-After"]) > 0
+    ):
         return UNAVAILABLE
     return f"{answer.status} {json.dumps(answer.json)}"
 
@@ -98,7 +104,12 @@ class Client(threading.Thread):
 def mixed(service: Service) -> list[Question]:
     """Right and wrong logins, cheap and dear hashes, and user-info, of names that exist and of one that does not."""
     known = service.request("GET", "/user-info?username=jane.doe", source="127.0.0.2").json
-    logins = [right_login("des"), right_login("yescrypt"), wrong_login("des"), wrong_login("no.such.user", "unknown")]
+    logins = [
+        right_login("des"),
+        right_login("yescrypt"),
+        wrong_login("des"),
+        wrong_login("no.such.user", "unknown"),
+    ]
     return [*logins, user_info("jane.doe", known), user_info("no.such.user", NOT_FOUND)]
 
 
@@ -131,11 +142,19 @@ class Load:
         with self.changed:
             begin = {client: len(client.said) + 1 for client in self.clients}  # one is under way
             done = self.changed.wait_for(
-                lambda: self.false() or all(len(client.said) >= at + number for client, at in begin.items()), BOUND
+                lambda: (
+                    self.false()
+                    or all(len(client.said) >= at + number for client, at in begin.items())
+                ),
+                BOUND,
             )
             assert not self.false(), self.false()
             assert done, "not enough answers in time"
-            return {(c.question.kind, said) for c, at in begin.items() for said in c.said[at : at + number]}
+            return {
+                (c.question.kind, said)
+                for c, at in begin.items()
+                for said in c.said[at : at + number]
+            }
 
     def answers(self, *kinds: str) -> int:
         """How many of the questions were answered, of all kinds or these."""
@@ -166,7 +185,11 @@ def opened(service: Service) -> list[str]:
 
 def threads(service: Service) -> int:
     # not by listing /proc/PID/task, which may miss some while others end
-    return int(re.findall(r"(?m)^Threads:\s*(\d+)$", Path(f"/proc/{service.process.pid}/status").read_text())[0])
+    return int(
+        re.findall(
+            r"(?m)^Threads:\s*(\d+)$", Path(f"/proc/{service.process.pid}/status").read_text()
+        )[0]
+    )
 
 
 def await_quiet(service: Service, last: Wire) -> None:

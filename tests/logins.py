@@ -18,7 +18,12 @@ UNREACHABLE = "The NAS cannot be reached. Try again later."
 
 # spellings of authentik's first administrator: case, white space, marks, full width, Turkish i, invisible characters
 AKADMINS = ["akadmin", "AkAdmin", "AKADMIN", " akadmin ", "aka\u0301dmin", "akadm\u0131n"]
-AKADMINS += ["\uff41\uff4b\uff41\uff44\uff4d\uff49\uff4e", "ak\u00adadmin", "ak\u200badmin", "AKADM\u0130N"]
+AKADMINS += [
+    "\uff41\uff4b\uff41\uff44\uff4d\uff49\uff4e",
+    "ak\u00adadmin",
+    "ak\u200badmin",
+    "AKADM\u0130N",
+]
 
 
 class Site(Authentik):
@@ -28,7 +33,9 @@ class Site(Authentik):
         settings.setup(folder)
         settings.reset()
         super().__init__()
-        self.admin = User.objects.create_user("akadmin", "root@example.com", keep_secret("password-of-akadmin"))
+        self.admin = User.objects.create_user(
+            "akadmin", "root@example.com", keep_secret("password-of-akadmin")
+        )
         Group.objects.create(name="authentik Admins", is_superuser=True).users.add(self.admin)
         self.import_blueprint(BLUEPRINT)
         self.browsers: list[Browser] = []
@@ -63,7 +70,11 @@ class Site(Authentik):
     def leaks(self) -> list[str]:
         """The sessions, events, signals and log lines that hold a password or a token."""
         kept = [str(browser.session.raw) for browser in self.browsers]
-        kept += [str(event) for event in self.events] + [str(signal) for signal in self.signals] + self.log
+        kept += (
+            [str(event) for event in self.events]
+            + [str(signal) for signal in self.signals]
+            + self.log
+        )
         forms = {form for secret in SECRETS for form in (secret, json.dumps(secret)[1:-1])}
         found = re.compile("|".join(map(re.escape, sorted(forms))))
         return [each for each in kept if found.search(each)]

@@ -37,11 +37,17 @@ OPERATIONS: dict[tuple[str, str], dict[str, Any]] = {
 PATHS = {path for _, path in OPERATIONS}
 OUTSIDE: dict[str, dict[str, Any]] = {  # the answers that belong to no operation
     status: resolved(DOCUMENT["components"]["responses"][name])
-    for status, name in {"400": "BadRequestLine", "404": "NotFound", "405": "MethodNotAllowed"}.items()
+    for status, name in {
+        "400": "BadRequestLine",
+        "404": "NotFound",
+        "405": "MethodNotAllowed",
+    }.items()
 }
 
 
-def check_against(response: dict[str, Any], headers: HTTPMessage, raw: bytes, head_only: bool) -> None:
+def check_against(
+    response: dict[str, Any], headers: HTTPMessage, raw: bytes, head_only: bool
+) -> None:
     """Assert that an answer is what `response`, a Response Object, describes."""
     given = {name.lower(): value for name, value in headers.items()}
     assert given.pop("content-type") == MEDIA_TYPE
@@ -49,14 +55,18 @@ def check_against(response: dict[str, Any], headers: HTTPMessage, raw: bytes, he
         value = given.pop(name.lower(), None)
         assert value is not None or not header.get("required"), f"no {name}"
         if value is not None:
-            whole = header["schema"].get("type") == "integer" and value.isascii() and value.isdigit()
+            whole = (
+                header["schema"].get("type") == "integer" and value.isascii() and value.isdigit()
+            )
             jsonschema_rs.validate(header["schema"], int(value) if whole else value)
     assert not given, f"headers that are not described: {given}"
     if head_only:
         assert raw == b""
     else:
         assert int(headers["Content-Length"]) == len(raw)
-        jsonschema_rs.validate(response["content"][MEDIA_TYPE]["schema"], json.loads(raw), validate_formats=True)
+        jsonschema_rs.validate(
+            response["content"][MEDIA_TYPE]["schema"], json.loads(raw), validate_formats=True
+        )
 
 
 def check(method: str, target: str, status: int, headers: HTTPMessage, raw: bytes) -> None:

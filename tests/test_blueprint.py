@@ -21,7 +21,9 @@ CHANGE = "default-password-change"
 def test_it_holds_the_policy_as_it_is(site: Site) -> None:
     policy: Any = site.policies["ugos-password-validation-policy"]
     assert policy.expression == POLICY
-    checked = subprocess.run([sys.executable, ROOT / "tools/write_blueprint.py", "--check"], check=False)
+    checked = subprocess.run(
+        [sys.executable, ROOT / "tools/write_blueprint.py", "--check"], check=False
+    )
     assert checked.returncode == 0
 
 
@@ -38,7 +40,9 @@ def test_the_stages_stand_in_the_order_of_the_readme(site: Site) -> None:
         (50, "ugos-second-factor-stage"),
         (100, "ugos-user-login-stage"),
     ]
-    assert all(each.re_evaluate_policies and not each.evaluate_on_plan for each in site.bindings(UGOS))
+    assert all(
+        each.re_evaluate_policies and not each.evaluate_on_plan for each in site.bindings(UGOS)
+    )
     assert set(Group.objects.values_list("name", flat=True)) >= {"UGOS Users", "admins", "family"}
 
 
@@ -56,7 +60,9 @@ def test_importing_it_again_changes_nothing(site: Site) -> None:
     assert (again.created, again.changed) == (0, 0)
 
 
-def test_importing_a_newer_one_replaces_the_policies_and_what_keeps_the_flow_closed(site: Site) -> None:
+def test_importing_a_newer_one_replaces_the_policies_and_what_keeps_the_flow_closed(
+    site: Site,
+) -> None:
     for policy in site.policies.values():
         if policy.name.startswith("ugos-"):
             policy.expression = "return True"  # type: ignore[attr-defined]
@@ -73,8 +79,14 @@ def test_importing_a_newer_one_replaces_the_policies_and_what_keeps_the_flow_clo
     def told(authentik: Authentik) -> list[Any]:
         policies = {policy.pk: policy.name for policy in authentik.policies.values()}
         bound = authentik.store.all(PolicyBinding)
-        rows = [(each.policy and policies[each.policy], each.negate, each.failure_result) for each in bound]
-        stages = [(each.order, each.evaluate_on_plan, each.re_evaluate_policies) for each in authentik.bindings(UGOS)]
+        rows = [
+            (each.policy and policies[each.policy], each.negate, each.failure_result)
+            for each in bound
+        ]
+        stages = [
+            (each.order, each.evaluate_on_plan, each.re_evaluate_policies)
+            for each in authentik.bindings(UGOS)
+        ]
         texts = [getattr(policy, "expression", "") for policy in authentik.policies.values()]
         return [rows, stages, texts]
 
@@ -100,7 +112,9 @@ def test_it_mends_a_flow_that_was_built_by_hand(site: Site) -> None:
     """With the names of the first description: its deny stage bound with `negate` alone."""
     other = Authentik()
     end = BLUEPRINT.index("  # who passes")
-    bare = BLUEPRINT[:end].replace("      validation_policies:\n        - !KeyOf password-policy\n", "")
+    bare = BLUEPRINT[:end].replace(
+        "      validation_policies:\n        - !KeyOf password-policy\n", ""
+    )
     bare += """
   - model: authentik_policies.policybinding
     identifiers: {target: !KeyOf password-deny-binding, policy: !KeyOf password-policy, order: 0}
@@ -156,7 +170,9 @@ def test_an_open_form_of_a_nas_user_writes_nothing(site: Site, strong: bool) -> 
     site.browsers.clear()  # that authentik's own flow leaves what was typed in the session is not ours to mend
 
 
-def test_a_form_that_was_opened_before_the_user_was_linked_does_not_undo_the_link(site: Site) -> None:
+def test_a_form_that_was_opened_before_the_user_was_linked_does_not_undo_the_link(
+    site: Site,
+) -> None:
     """The settings page puts the user into the plan as it is then."""
     jane = User.objects.create_user("jane.doe", "jane@example.com", None)
     browser = site.browser()
@@ -175,7 +191,9 @@ def test_a_form_that_was_opened_before_the_user_was_linked_does_not_undo_the_lin
 
 
 @pytest.mark.parametrize("value", ["false", "yes", 1, None])
-def test_who_is_no_nas_user_for_the_policy_is_none_for_the_default_flow(site: Site, value: object) -> None:
+def test_who_is_no_nas_user_for_the_policy_is_none_for_the_default_flow(
+    site: Site, value: object
+) -> None:
     local = User.objects.create_user("boss", "boss@example.com", keep_secret("local-password"))
     User.objects.filter(pk=local.pk).update(attributes={"ugos_user": value})
     assert site.lets_in("boss", "local-password", DEFAULT) == "boss"
@@ -197,7 +215,9 @@ def test_everybody_else_changes_the_password_as_before(site: Site, name: str, ma
     assert site.lets_in(name, password, DEFAULT) == name
 
 
-def test_a_nas_user_with_a_password_of_authentik_does_not_come_in_by_the_default_flow(site: Site) -> None:
+def test_a_nas_user_with_a_password_of_authentik_does_not_come_in_by_the_default_flow(
+    site: Site,
+) -> None:
     jane = link("jane.doe")
     jane.set_password(keep_secret("second-door"))
     jane.save()
@@ -220,9 +240,15 @@ def test_either_lock_of_the_default_flow_holds_alone(site: Site, which: str) -> 
     jane = link("jane.doe")
     jane.set_password(keep_secret("second-door"))
     jane.save()
-    policy = site.policies["ugos-is-ugos-user-policy" if which == "guard" else "ugos-is-not-ugos-user-policy"].pk
+    policy = site.policies[
+        "ugos-is-ugos-user-policy" if which == "guard" else "ugos-is-not-ugos-user-policy"
+    ].pk
     targets = {each.pbm_uuid for each in site.bindings(DEFAULT)}
-    for bound in [each for each in site.store.all(PolicyBinding) if each.policy == policy and each.target in targets]:
+    for bound in [
+        each
+        for each in site.store.all(PolicyBinding)
+        if each.policy == policy and each.target in targets
+    ]:
         site.store.rows.remove(bound)
         if which == "guard":  # its stage would deny everybody
             stage = next(each for each in site.bindings(DEFAULT) if each.pbm_uuid == bound.target)
@@ -231,7 +257,9 @@ def test_either_lock_of_the_default_flow_holds_alone(site: Site, which: str) -> 
     assert site.lets_in("akadmin", "password-of-akadmin", DEFAULT) == "akadmin"
 
 
-def test_another_policy_on_the_login_stage_does_not_replace_the_guard(site: Site, nas: Service) -> None:
+def test_another_policy_on_the_login_stage_does_not_replace_the_guard(
+    site: Site, nas: Service
+) -> None:
     link("jane.doe")
     for slug in (UGOS, DEFAULT):
         site.import_blueprint(f"""
@@ -268,7 +296,9 @@ def test_initial_setup_stays_closed(site: Site, nas: Service) -> None:
 # --- Throttling by reputation --------------------------------------------------------------------
 
 
-def test_the_second_blueprint_stops_an_address_before_it_is_asked_for_a_password(site: Site, nas: Service) -> None:
+def test_the_second_blueprint_stops_an_address_before_it_is_asked_for_a_password(
+    site: Site, nas: Service
+) -> None:
     site.import_blueprint(REPUTATION)
     pages = [site.try_login("des", "wrong-password")[1] for _ in range(12)]
     asked = [line for line in nas.log_lines() if "event=verdict" in line]

@@ -15,7 +15,9 @@ import pytest
 from conftest import WRONG, Service, Start, right
 from wire import HEALTH, Wire, login, post
 
-SOON = 20.0  # seconds within which a cut that is due after 1 must have come, on however slow a machine
+SOON = (
+    20.0  # seconds within which a cut that is due after 1 must have come, on however slow a machine
+)
 
 
 def until_cut(wire: Wire, drip: bytes = b"") -> float:
@@ -66,7 +68,14 @@ def hasty(start: Start) -> Service:
         (login("des", right("des"))[:-1], b""),
         (post(b" " * 4096)[:-4096], b" "),
     ],
-    ids=["idle", "half a head", "a dripping head", "a dripping request line", "half a body", "a dripping body"],
+    ids=[
+        "idle",
+        "half a head",
+        "a dripping head",
+        "a dripping request line",
+        "half a body",
+        "a dripping body",
+    ],
 )
 def test_a_request_that_does_not_arrive_whole_in_time_is_closed_without_an_answer(
     hasty: Service, sent: bytes, drip: bytes
@@ -98,7 +107,10 @@ def test_every_request_on_a_connection_has_its_own_time(start: Start) -> None:
 def test_the_time_of_a_request_begins_with_its_first_byte(start: Start) -> None:
     with Wire(start(REQUEST_TIMEOUT=6)) as wire:
         wire.send(HEALTH).answer()
-        for part in (b"", HEALTH[:9]):  # idle for less than its time, then the same for the request: more together
+        for part in (
+            b"",
+            HEALTH[:9],
+        ):  # idle for less than its time, then the same for the request: more together
             wire.send(part)
             assert not select.select([wire.socket], [], [], 4)[0], "cut too early"
         assert wire.send(HEALTH[9:]).answer().status == 200
@@ -237,7 +249,9 @@ def test_without_a_descriptor_only_the_new_connection_is_lost(service: Service) 
                 with Wire(service) as wire:
                     assert wire.closed()
                 assert old.send(HEALTH).answer().status == 200
-                answer = old.send(login("des", right("des"))).answer()  # no verdict can come of it, or the right one
+                answer = old.send(
+                    login("des", right("des"))
+                ).answer()  # no verdict can come of it, or the right one
                 assert (answer.status, answer.json["valid"]) in ((503, False), (200, True))
         assert old.send(login("des", right("des"))).answer().json["valid"] is True
     assert service.request("GET", "/ready").status == 200
@@ -246,7 +260,10 @@ def test_without_a_descriptor_only_the_new_connection_is_lost(service: Service) 
 def test_when_there_are_descriptors_again_all_is_as_before(service: Service) -> None:
     with Wire(service) as old:
         old.send(HEALTH).answer()
-        with descriptors(service, limit=3), Wire(service) as new:  # not even one that is closed can be had again
+        with (
+            descriptors(service, limit=3),
+            Wire(service) as new,
+        ):  # not even one that is closed can be had again
             new.send(HEALTH)
             assert old.send(HEALTH).answer().status == 200
         with contextlib.ExitStack() as stack:
@@ -262,7 +279,12 @@ def test_when_there_are_descriptors_again_all_is_as_before(service: Service) -> 
 def no_threads(service: Service) -> Iterator[None]:
     """The running process can start none: a cgroup of its own allows fewer than it has."""
     pids = next(
-        (p for p in map(Path, ("/sys/fs/cgroup/pids", "/sys/fs/cgroup")) if (p / "cgroup.procs").exists()), None
+        (
+            p
+            for p in map(Path, ("/sys/fs/cgroup/pids", "/sys/fs/cgroup"))
+            if (p / "cgroup.procs").exists()
+        ),
+        None,
     )
     group = (pids or Path("/nowhere")) / f"ugos-auth-proxy-test-{os.getpid()}"
     try:
@@ -271,7 +293,9 @@ def no_threads(service: Service) -> Iterator[None]:
         pytest.skip(f"needs a cgroup to bound the number of threads: {error}")
     pid = str(service.process.pid)
     before = next(
-        line for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines() if re.search(":pids:|^0::", line)
+        line
+        for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+        if re.search(":pids:|^0::", line)
     )
     try:
         if not (group / "pids.max").exists():
@@ -300,7 +324,13 @@ def test_without_a_thread_only_the_new_connection_is_lost(start: Start) -> None:
 
 
 def test_clients_that_reset_leave_nothing_behind(service: Service) -> None:
-    for sent in (b"", HEALTH[:9], HEALTH, login("des", WRONG), post(b"")[:-5] + b"9999\r\n\r\n") * 10:
+    for sent in (
+        b"",
+        HEALTH[:9],
+        HEALTH,
+        login("des", WRONG),
+        post(b"")[:-5] + b"9999\r\n\r\n",
+    ) * 10:
         with Wire(service) as wire:
             wire.send(sent)
             wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

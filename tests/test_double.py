@@ -83,13 +83,20 @@ return context.get("mark") is not None and context["mark"] == context["pending_u
 
 
 def login_flow(
-    authentik: Authentik, text: str, failure_result: bool = False, guarded: bool = False, **context: object
+    authentik: Authentik,
+    text: str,
+    failure_result: bool = False,
+    guarded: bool = False,
+    **context: object,
 ) -> None:
     """The flow `login`: whoever fails the policy meets the deny stage; `guarded` puts one on the login stage."""
     blueprint = FLOW + POLICY.format(name="password", text=indent(text, " " * 8))
     blueprint += POLICY.format(name="guard", text=indent(GUARD, " " * 8))
     blueprint += BINDING.format(
-        target="!KeyOf deny-binding", policy="password", negate="true", failure_result=str(failure_result).lower()
+        target="!KeyOf deny-binding",
+        policy="password",
+        negate="true",
+        failure_result=str(failure_result).lower(),
     )
     if guarded:
         blueprint += BINDING.format(
@@ -100,7 +107,9 @@ def login_flow(
 
 def validated_by(authentik: Authentik, text: str) -> None:
     """Makes the text the validation policy of the flow's prompt."""
-    blueprint = "version: 1\nentries:" + POLICY.format(name="validation", text=indent(text, " " * 8))
+    blueprint = "version: 1\nentries:" + POLICY.format(
+        name="validation", text=indent(text, " " * 8)
+    )
     blueprint += """
   - model: authentik_stages_prompt.promptstage
     identifiers: {name: prompt}
@@ -141,7 +150,9 @@ BROKEN = {
 
 
 class TestTheDenyStage:
-    def test_lets_the_right_password_in_and_denies_the_wrong_one(self, authentik: Authentik) -> None:
+    def test_lets_the_right_password_in_and_denies_the_wrong_one(
+        self, authentik: Authentik
+    ) -> None:
         login_flow(authentik, RIGHT, deny_message="Not you")
         assert log_in(authentik.browser(), "alice", "right") == "alice"
         browser = authentik.browser()
@@ -178,7 +189,11 @@ class TestTheDenyStage:
         login_flow(authentik, text, failure_result=True)
         browser = authentik.browser()
         assert log_in(browser, "akadmin", "wrong") is None
-        assert any(text in message for message in browser.messages for text in ("of the", "never closed", "no_such"))
+        assert any(
+            text in message
+            for message in browser.messages
+            for text in ("of the", "never closed", "no_such")
+        )
 
     @pytest.mark.parametrize("fault", ["cache", "cache:password"])
     @pytest.mark.parametrize("failure_result", [False, True])
@@ -189,7 +204,9 @@ class TestTheDenyStage:
         authentik.faults = {fault}
         assert log_in(authentik.browser(), "akadmin", "wrong") == "akadmin"
 
-    def test_lets_anybody_in_when_an_exception_cannot_be_recorded(self, authentik: Authentik) -> None:
+    def test_lets_anybody_in_when_an_exception_cannot_be_recorded(
+        self, authentik: Authentik
+    ) -> None:
         login_flow(authentik, "raise ValueError", failure_result=True)
         authentik.faults = {"events"}
         browser = authentik.browser()
@@ -214,16 +231,22 @@ class TestTheDenyStage:
 
 class TestThePlan:
     def test_loses_what_is_set_in_the_context_of_the_request(self, authentik: Authentik) -> None:
-        login_flow(authentik, 'request.context["pending_user"] = ak_user_by(username="akadmin")\nreturn True')
+        login_flow(
+            authentik,
+            'request.context["pending_user"] = ak_user_by(username="akadmin")\nreturn True',
+        )
         assert log_in(authentik.browser(), "alice", "any") == "alice"
 
     def test_keeps_what_is_set_in_the_context_of_the_plan(self, authentik: Authentik) -> None:
         login_flow(
-            authentik, 'context["flow_plan"].context["pending_user"] = ak_user_by(username="akadmin")\nreturn True'
+            authentik,
+            'context["flow_plan"].context["pending_user"] = ak_user_by(username="akadmin")\nreturn True',
         )
         assert log_in(authentik.browser(), "alice", "any") == "akadmin"
 
-    def test_holds_an_unsaved_user_of_an_unknown_name_whose_login_is_an_error(self, authentik: Authentik) -> None:
+    def test_holds_an_unsaved_user_of_an_unknown_name_whose_login_is_an_error(
+        self, authentik: Authentik
+    ) -> None:
         login_flow(authentik, "return request.user.pk is None and request.user.email == 'nobody'")
         browser = authentik.browser()
         browser.start("login")
@@ -235,7 +258,9 @@ class TestThePlan:
         login_flow(authentik, RIGHT)
         assert log_in(authentik.browser(), "AL\u0131CE", "right") == "alice"
 
-    def test_leaves_the_password_in_the_session_after_login_and_after_denial(self, authentik: Authentik) -> None:
+    def test_leaves_the_password_in_the_session_after_login_and_after_denial(
+        self, authentik: Authentik
+    ) -> None:
         login_flow(authentik, "return request.context['prompt_data']['password'] == 'pass-word-1'")
         for password in ("pass-word-1", "pass-word-2"):
             browser = authentik.browser()
@@ -248,7 +273,9 @@ class TestThePlan:
         browser = authentik.browser()
         browser.start("login")
         browser.submit(uid_field="alice")
-        assert browser.session["authentik/flows/plan"] is not browser.session["authentik/flows/plan"]
+        assert (
+            browser.session["authentik/flows/plan"] is not browser.session["authentik/flows/plan"]
+        )
         assert browser.session["authentik/flows/plan"].context["pending_user"].username == "alice"
         assert pickle.loads(browser.session.raw)["authentik/flows/history"][0].bindings  # noqa: S301  its own
 
@@ -273,7 +300,9 @@ class TestThePlan:
 
 class TestThePrompt:
     @pytest.mark.parametrize("at_prompt", [False, True])
-    def test_finds_the_plan_in_the_context_or_in_the_session(self, authentik: Authentik, at_prompt: bool) -> None:
+    def test_finds_the_plan_in_the_context_or_in_the_session(
+        self, authentik: Authentik, at_prompt: bool
+    ) -> None:
         login_flow(authentik, "return True")
         validated_by(
             authentik,
@@ -287,9 +316,13 @@ class TestThePrompt:
         authentik.plan_at_prompt = at_prompt
         assert log_in(authentik.browser(), "alice", "any") == "akadmin"
 
-    def test_shows_a_refusal_at_the_form_and_takes_another_answer(self, authentik: Authentik) -> None:
+    def test_shows_a_refusal_at_the_form_and_takes_another_answer(
+        self, authentik: Authentik
+    ) -> None:
         login_flow(authentik, "return True")
-        validated_by(authentik, "ak_message('Wrong')\nreturn context['prompt_data']['password'] == 'right'")
+        validated_by(
+            authentik, "ak_message('Wrong')\nreturn context['prompt_data']['password'] == 'right'"
+        )
         browser = authentik.browser()
         browser.start("login")
         browser.submit(uid_field="alice")
@@ -322,7 +355,9 @@ class TestThePrompt:
         authentik.trims_prompts = False
         assert log_in(authentik.browser(), "alice", " right ") == "alice"
 
-    def test_echoes_the_old_password_after_a_restart_with_context(self, authentik: Authentik) -> None:
+    def test_echoes_the_old_password_after_a_restart_with_context(
+        self, authentik: Authentik
+    ) -> None:
         login_flow(authentik, "return False", invalid="restart_with_context")
         validated_by(
             authentik,
@@ -376,26 +411,34 @@ class TestTheDoorsBeside:
         browser.submit(password="a token")
         assert browser.user == "alice"
 
-    def test_the_default_flow_asks_for_no_password_when_the_cache_cannot_be_written(self, authentik: Authentik) -> None:
+    def test_the_default_flow_asks_for_no_password_when_the_cache_cannot_be_written(
+        self, authentik: Authentik
+    ) -> None:
         authentik.faults = {"cache"}
         browser = authentik.browser()
         browser.start("default-authentication-flow")
         browser.submit(uid_field="akadmin")
         assert browser.user == "akadmin"
 
-    def test_the_password_change_needs_a_session_and_not_the_old_password(self, authentik: Authentik) -> None:
+    def test_the_password_change_needs_a_session_and_not_the_old_password(
+        self, authentik: Authentik
+    ) -> None:
         assert authentik.browser().start("default-password-change").component == DENIED
         browser, other = authentik.browser(), authentik.browser()
         alice = User.objects.get(username="alice")
         other.start("default-password-change", alice)
         browser.start("default-password-change", alice)
-        assert browser.submit(password="new one 1", password_repeat="new one 2").errors == ["Passwords don't match."]
+        assert browser.submit(password="new one 1", password_repeat="new one 2").errors == [
+            "Passwords don't match."
+        ]
         browser.submit(password="new one 1", password_repeat="new one 1")
         assert User.objects.get(username="alice").check_password("new one 1")
         assert browser.user == "alice"
         assert other.user is None
 
-    def test_a_reputation_policy_counts_login_failed_down_to_minus_five(self, authentik: Authentik) -> None:
+    def test_a_reputation_policy_counts_login_failed_down_to_minus_five(
+        self, authentik: Authentik
+    ) -> None:
         login_flow(authentik, "return False")
         authentik.import_blueprint("""
 version: 1
@@ -440,13 +483,17 @@ class TestUsersAndGroups:
         present, absent = ("with_children_recursive", "with_ancestors")[:: 1 if OLD else -1]
         assert {group.name for group in getattr(rows, present)()} == {"child", "authentik Admins"}
         assert not hasattr(rows, absent)
-        assert {group.name for group in getattr(Group.objects.filter(pk=top.pk), present)()} == {"authentik Admins"}
+        assert {group.name for group in getattr(Group.objects.filter(pk=top.pk), present)()} == {
+            "authentik Admins"
+        }
 
     def test_ak_groups_are_deprecated_in_2026_5(self, authentik: Authentik) -> None:
         akadmin = User.objects.get(username="akadmin")
         assert [group.name for group in akadmin.ak_groups.all()] == ["authentik Admins"]
         assert akadmin.groups.count() == (0 if OLD else 1)
-        assert [event.action for event in authentik.events] == ([] if OLD else ["configuration_warning"])
+        assert [event.action for event in authentik.events] == (
+            [] if OLD else ["configuration_warning"]
+        )
 
     def test_four_threads_make_one_user(self, authentik: Authentik) -> None:
         login_flow(
@@ -470,9 +517,13 @@ class TestUsersAndGroups:
 
 class TestTheEvaluator:
     def ask(self, text: str) -> PolicyResult:
-        return evaluate("policy", text, PolicyRequest(User(username="alice")), lambda *_: PolicyResult(True))
+        return evaluate(
+            "policy", text, PolicyRequest(User(username="alice")), lambda *_: PolicyResult(True)
+        )
 
-    def test_has_a_session_under_the_name_requests_that_sends_nothing(self, authentik: Authentik) -> None:
+    def test_has_a_session_under_the_name_requests_that_sends_nothing(
+        self, authentik: Authentik
+    ) -> None:
         assert not self.ask("return hasattr(requests, 'exceptions')").passing
         with pytest.raises(PolicyException, match="authentik's own session"):
             self.ask("requests.get('http://192.0.2.1/')")
@@ -483,7 +534,9 @@ class TestTheEvaluator:
         assert not self.ask("context is request.context").passing
         assert self.ask("return context is request.context").passing
 
-    def test_counts_lines_one_higher_than_the_file_of_the_policy(self, authentik: Authentik) -> None:
+    def test_counts_lines_one_higher_than_the_file_of_the_policy(
+        self, authentik: Authentik
+    ) -> None:
         with pytest.raises(PolicyException) as caught:
             self.ask("one = 1\ntwo = 2\nthree = 1 / 0")
         assert caught.value.__cause__ is not None
@@ -491,12 +544,18 @@ class TestTheEvaluator:
         assert (frame.filename, frame.lineno) == ("authentik-policy.py", 3 + 1)
 
     def test_logs_and_records_as_text(self, authentik: Authentik) -> None:
-        self.ask("ak_logger.debug('said', who=request.user.username)\nak_create_event('custom', value=1)")
+        self.ask(
+            "ak_logger.debug('said', who=request.user.username)\nak_create_event('custom', value=1)"
+        )
         assert authentik.log[-1] == "debug said logger='policy' who='alice'"
         assert authentik.events[-1].context == {"app": "policy", "value": "1"}
 
     def test_wraps_a_policy_into_a_module_that_compiles(self, authentik: Authentik) -> None:
-        compile(wrap((Path(__file__).parents[1] / "authentik-policy.py").read_text()), "wrapped.py", "exec")
+        compile(
+            wrap((Path(__file__).parents[1] / "authentik-policy.py").read_text()),
+            "wrapped.py",
+            "exec",
+        )
 
 
 class TestBlueprints:
@@ -516,7 +575,9 @@ class TestBlueprints:
         self, authentik: Authentik, target: str
     ) -> None:
         blueprint = FLOW + POLICY.format(name="guard", text=indent(GUARD, " " * 8))
-        blueprint += BINDING.format(target=f"{target}", policy="guard", negate="false", failure_result="false")
+        blueprint += BINDING.format(
+            target=f"{target}", policy="guard", negate="false", failure_result="false"
+        )
         authentik.import_blueprint(blueprint)
         with pytest.raises(BlueprintError, match="policy, target, order must make a unique set"):
             authentik.import_blueprint(blueprint)
@@ -530,9 +591,13 @@ class TestBlueprints:
             "[flowstagebinding__stage__name, login]]",
         ],
     )
-    def test_with_the_right_target_of_a_policy_binding_work_twice(self, authentik: Authentik, target: str) -> None:
+    def test_with_the_right_target_of_a_policy_binding_work_twice(
+        self, authentik: Authentik, target: str
+    ) -> None:
         blueprint = FLOW + POLICY.format(name="guard", text=indent(GUARD, " " * 8))
-        blueprint += BINDING.format(target=f"{target}", policy="guard", negate="false", failure_result="false")
+        blueprint += BINDING.format(
+            target=f"{target}", policy="guard", negate="false", failure_result="false"
+        )
         count = len(authentik.store.all(PolicyBinding))
         for _ in range(2):
             authentik.import_blueprint(blueprint)
@@ -542,10 +607,22 @@ class TestBlueprints:
         ("entry", "complaint"),
         [
             ("{model: authentik_core.no, identifiers: {name: x}}", "unknown model"),
-            ("{model: authentik_core.group, identifiers: {name: x}, attrs: {superuser: true}}", "unknown attribute"),
-            ("{model: authentik_stages_deny.denystage, identifiers: {nam: x}}", "unknown attribute nam"),
-            ("{model: authentik_stages_deny.denystage, identifiers: {name: x}, attr: {}}", "unknown .*attr"),
-            ("{model: authentik_flows.flow, identifiers: {slug: x}}", "required: designation, name, title"),
+            (
+                "{model: authentik_core.group, identifiers: {name: x}, attrs: {superuser: true}}",
+                "unknown attribute",
+            ),
+            (
+                "{model: authentik_stages_deny.denystage, identifiers: {nam: x}}",
+                "unknown attribute nam",
+            ),
+            (
+                "{model: authentik_stages_deny.denystage, identifiers: {name: x}, attr: {}}",
+                "unknown .*attr",
+            ),
+            (
+                "{model: authentik_flows.flow, identifiers: {slug: x}}",
+                "required: designation, name, title",
+            ),
             (
                 "{model: authentik_stages_prompt.promptstage, identifiers: {name: x}, attrs: {fields: [a]}}",
                 "fields|hexadecimal",
@@ -563,12 +640,16 @@ class TestBlueprints:
             ),
         ],
     )
-    def test_that_are_wrong_say_so_and_leave_nothing(self, authentik: Authentik, entry: str, complaint: str) -> None:
+    def test_that_are_wrong_say_so_and_leave_nothing(
+        self, authentik: Authentik, entry: str, complaint: str
+    ) -> None:
         rows = len(authentik.store.rows)
         good = "{model: authentik_stages_deny.denystage, identifiers: {name: good}}"
         group = "{model: authentik_core.group, identifiers: {name: good}}"
         with pytest.raises(BlueprintError, match=complaint):
-            authentik.import_blueprint(f"version: 1\nentries:\n  - {good}\n  - {group}\n  - {entry}\n")
+            authentik.import_blueprint(
+                f"version: 1\nentries:\n  - {good}\n  - {group}\n  - {entry}\n"
+            )
         assert len(authentik.store.rows) == rows
         assert not Group.objects.filter(name="good").exists()
 

@@ -32,10 +32,14 @@ class Sabotage:
         sys.settrace(self.trace)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> bool:
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> bool:
         sys.settrace(None)
         threading.settrace(None)
-        return kind is self.error  # SystemExit passes through the engine, and through a server's request
+        return (
+            kind is self.error
+        )  # SystemExit passes through the engine, and through a server's request
 
     def trace(self, frame: FrameType, event: str, arg: object) -> Any:
         if frame.f_code.co_filename != FILENAME:
@@ -87,7 +91,9 @@ def lined(site: Site, nas: Service) -> Iterator[Site]:
         yield site
 
 
-def sweep(site: Site, attempt: Attempt, error: type[BaseException] = RuntimeError) -> dict[int, str | None]:
+def sweep(
+    site: Site, attempt: Attempt, error: type[BaseException] = RuntimeError
+) -> dict[int, str | None]:
     """Who is logged in after an exception at each line that the attempt reaches."""
     with Sabotage() as undisturbed:
         attempt()
@@ -114,14 +120,20 @@ def test_no_line_lets_a_wrong_password_in(lined: Site, arrangement: str, name: s
 
 
 def test_the_log_names_the_line_of_an_exception(lined: Site) -> None:
-    line = 1 + next(at for at, text in enumerate(POLICY.splitlines(), 1) if text.startswith("    nas_name = validate("))
+    line = 1 + next(
+        at
+        for at, text in enumerate(POLICY.splitlines(), 1)
+        if text.startswith("    nas_name = validate(")
+    )
     with Sabotage(line):
         lined.try_login("jane.doe", WRONG)
     assert any(f"RuntimeError in line {line - 1}" in logged for logged in lined.log)
 
 
 def test_no_line_lets_a_wrong_password_in_where_the_policy_is_ended(lined: Site) -> None:
-    assert set(sweep(lined, lambda: lined.try_login("jane.doe", WRONG)[0], SystemExit).values()) == {None}
+    assert set(
+        sweep(lined, lambda: lined.try_login("jane.doe", WRONG)[0], SystemExit).values()
+    ) == {None}
 
 
 @pytest.mark.parametrize("arrangement", ARRANGEMENTS)
@@ -158,7 +170,9 @@ SPOILED = {
 @pytest.mark.parametrize("how", SPOILED)
 @pytest.mark.parametrize("name", ["jane.doe", "akadmin"])
 @pytest.mark.parametrize("arrangement", ARRANGEMENTS)
-def test_a_spoiled_password_policy_lets_nobody_in(lined: Site, arrangement: str, name: str, how: str) -> None:
+def test_a_spoiled_password_policy_lets_nobody_in(
+    lined: Site, arrangement: str, name: str, how: str
+) -> None:
     """Even one that says yes to all: without the mark the guard does not pass."""
     ARRANGEMENTS[arrangement](lined)
     policy: Any = lined.policies["ugos-password-validation-policy"]
@@ -167,7 +181,9 @@ def test_a_spoiled_password_policy_lets_nobody_in(lined: Site, arrangement: str,
     lined.browsers.clear()  # this policy does not take the password out of the session
 
 
-@pytest.mark.parametrize("how", ["a syntax error", "an import that fails", "an exception", "nothing"])
+@pytest.mark.parametrize(
+    "how", ["a syntax error", "an import that fails", "an exception", "nothing"]
+)
 def test_a_spoiled_guard_lets_nobody_in(lined: Site, how: str) -> None:
     policy: Any = lined.policies["ugos-login-guard-policy"]
     policy.expression = SPOILED[how]
@@ -176,11 +192,15 @@ def test_a_spoiled_guard_lets_nobody_in(lined: Site, how: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "faults", [{"cache"}, {"events"}, {"cache", "events"}, {"cache:ugos-password-validation-policy"}], ids=str
+    "faults",
+    [{"cache"}, {"events"}, {"cache", "events"}, {"cache:ugos-password-validation-policy"}],
+    ids=str,
 )
 @pytest.mark.parametrize("name", ["jane.doe", "akadmin"])
 @pytest.mark.parametrize("arrangement", ARRANGEMENTS)
-def test_the_engine_s_own_faults_let_nobody_in(lined: Site, arrangement: str, name: str, faults: set[str]) -> None:
+def test_the_engine_s_own_faults_let_nobody_in(
+    lined: Site, arrangement: str, name: str, faults: set[str]
+) -> None:
     ARRANGEMENTS[arrangement](lined)
     lined.faults = faults
     assert lined.try_login(name, WRONG)[0] is None
@@ -223,7 +243,9 @@ def change_plan(browser: Any, **changed: object) -> None:
 
 
 @pytest.mark.parametrize("other", ["akadmin", "des", "pretended"])
-def test_a_mark_is_worth_nothing_after_the_pending_user_has_changed(lined: Site, other: str) -> None:
+def test_a_mark_is_worth_nothing_after_the_pending_user_has_changed(
+    lined: Site, other: str
+) -> None:
     browser = at_second_factor(lined)
     link("des")
     pending = User.objects.filter(username=other).first() or User(username="jane.doe")
@@ -234,7 +256,9 @@ def test_a_mark_is_worth_nothing_after_the_pending_user_has_changed(lined: Site,
 
 
 @pytest.mark.parametrize("mark", [None, 0, "", True, "jane.doe"])
-def test_a_mark_that_is_missing_or_not_the_user_s_key_passes_nobody(lined: Site, mark: object) -> None:
+def test_a_mark_that_is_missing_or_not_the_user_s_key_passes_nobody(
+    lined: Site, mark: object
+) -> None:
     for pending in (user("jane.doe"), User(username="jane.doe")):
         browser = at_second_factor(lined)
         change_plan(browser, ugos_auth_proxy_user=mark, pending_user=pending)
@@ -244,7 +268,9 @@ def test_a_mark_that_is_missing_or_not_the_user_s_key_passes_nobody(lined: Site,
 
 @pytest.mark.parametrize("asked", [True, False])
 @pytest.mark.parametrize("name", ["akadmin", "des"])
-def test_the_deny_stage_does_not_take_the_mark_of_another(lined: Site, name: str, asked: bool) -> None:
+def test_the_deny_stage_does_not_take_the_mark_of_another(
+    lined: Site, name: str, asked: bool
+) -> None:
     link("des")
     browser = lined.browser()
     browser.start(UGOS)
@@ -260,7 +286,9 @@ def test_the_deny_stage_does_not_take_the_mark_of_another(lined: Site, name: str
     assert browser.user is None
 
 
-def test_the_deny_stage_does_not_take_a_missing_mark_for_that_of_a_user_without_a_key(lined: Site) -> None:
+def test_the_deny_stage_does_not_take_a_missing_mark_for_that_of_a_user_without_a_key(
+    lined: Site,
+) -> None:
     browser = lined.browser()
     browser.start(UGOS)
     browser.submit(uid_field="nobody.here")
@@ -272,12 +300,17 @@ def test_the_deny_stage_does_not_take_a_missing_mark_for_that_of_a_user_without_
     session.save()
     browser.submit()
     assert browser.user is None
-    assert any("'nobody.here' from 192.0.2.7 is refused: no password was typed" in line for line in lined.log)
+    assert any(
+        "'nobody.here' from 192.0.2.7 is refused: no password was typed" in line
+        for line in lined.log
+    )
 
 
 @pytest.mark.parametrize("arrangement", ARRANGEMENTS)
 @pytest.mark.parametrize("name", ["jane.doe", "akadmin"])
-def test_after_a_restart_with_context_the_password_is_asked_for_anew(lined: Site, arrangement: str, name: str) -> None:
+def test_after_a_restart_with_context_the_password_is_asked_for_anew(
+    lined: Site, arrangement: str, name: str
+) -> None:
     ARRANGEMENTS[arrangement](lined)
     for binding in lined.bindings(UGOS):
         binding.invalid_response_action = "restart_with_context"

@@ -47,7 +47,9 @@ def under_load(service: Service, questions: Iterable[Question] = ()) -> Iterator
         assert load.next() == ordinary
         yield load
         assert load.next() == ordinary
-    assert logged(service) == lines + load.answers(), "an answer is missing in the log, or has not arrived"
+    assert logged(service) == lines + load.answers(), (
+        "an answer is missing in the log, or has not arrived"
+    )
     await_quiet(service, Wire(service))
     await_that(lambda: opened(service) == before, "descriptors are left behind")
 
@@ -55,22 +57,32 @@ def under_load(service: Service, questions: Iterable[Question] = ()) -> Iterator
 # --- The account files -------------------------------------------------------------------------
 
 
-def test_a_shadow_file_that_cannot_be_read_for_a_while_is_503_until_it_can(start: Start, etc: Etc) -> None:
+def test_a_shadow_file_that_cannot_be_read_for_a_while_is_503_until_it_can(
+    start: Start, etc: Etc
+) -> None:
     with under_load(start(user=65534, groups=[42])) as load:
         (etc.path / "shadow").chmod(0o600)
         assert load.next() == NO_LOGINS
         (etc.path / "shadow").chmod(0o640)
 
 
-def test_a_shadow_file_that_is_away_for_a_while_is_503_until_it_is_back(start: Start, etc: Etc) -> None:
+def test_a_shadow_file_that_is_away_for_a_while_is_503_until_it_is_back(
+    start: Start, etc: Etc
+) -> None:
     with under_load(start()) as load:
         (etc.path / "shadow").rename(etc.path / "away")
         assert load.next() == NO_LOGINS
         (etc.path / "away").rename(etc.path / "shadow")
 
 
-def test_files_that_are_replaced_in_the_middle_of_reads_change_no_answer(start: Start, etc: Etc) -> None:
-    texts, over, turns = {name: etc.read(name) for name in ("passwd", "shadow", "group")}, threading.Event(), [0]
+def test_files_that_are_replaced_in_the_middle_of_reads_change_no_answer(
+    start: Start, etc: Etc
+) -> None:
+    texts, over, turns = (
+        {name: etc.read(name) for name in ("passwd", "shadow", "group")},
+        threading.Event(),
+        [0],
+    )
 
     def replace() -> None:
         while not over.is_set():
@@ -115,7 +127,10 @@ def test_without_threads_open_connections_go_on_and_new_ones_are_closed(start: S
 
 def test_without_memory_nothing_false_is_said(start: Start) -> None:
     service = start(REQUEST_TIMEOUT=3)
-    pid, limits = service.process.pid, (2**20, resource.RLIM_INFINITY)  # less than it has: not a page more
+    pid, limits = (
+        service.process.pid,
+        (2**20, resource.RLIM_INFINITY),
+    )  # less than it has: not a page more
     with under_load(service) as load:
         before = resource.prlimit(pid, resource.RLIMIT_AS, limits)
         assert ("right", UNAVAILABLE) in load.next(1)
@@ -132,7 +147,9 @@ def blocker(etc: Etc) -> Iterator[Blocker]:
     blocker.close()
 
 
-def test_memory_that_is_back_before_the_answer_was_still_missing(start: Start, etc: Etc, blocker: Blocker) -> None:
+def test_memory_that_is_back_before_the_answer_was_still_missing(
+    start: Start, etc: Etc, blocker: Blocker
+) -> None:
     """pam_unix takes a password for wrong that crypt(3) had no memory to hash, and here more modules come after it."""
     etc.add_user("hang.yescrypt", right("hang.yescrypt"), scheme="yescrypt")
     etc.pam("ugos-auth-proxy", PLAIN + "auth required pam_exec.so quiet /etc/block\n")
@@ -140,7 +157,9 @@ def test_memory_that_is_back_before_the_answer_was_still_missing(start: Start, e
     pid = service.process.pid
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[0])
     room = 10 * 2**20  # for the modules, not for the 16 MB of yescrypt
-    before = resource.prlimit(pid, resource.RLIMIT_AS, (pages * resource.getpagesize() + room, resource.RLIM_INFINITY))
+    before = resource.prlimit(
+        pid, resource.RLIMIT_AS, (pages * resource.getpagesize() + room, resource.RLIM_INFINITY)
+    )
     asked = blocker.threads.submit(service.validate, "hang.yescrypt", right("hang.yescrypt"))
     await_that(lambda: asked.done() or blocker.next_call(0), "the login does not begin")
     resource.prlimit(pid, resource.RLIMIT_AS, before)
@@ -160,14 +179,18 @@ def test_one_login_in_ten_that_hangs_costs_only_itself(start: Start, blocker: Bl
         blocker.release()
 
 
-def test_when_every_login_hangs_each_is_503_until_none_does(start: Start, etc: Etc, blocker: Blocker) -> None:
+def test_when_every_login_hangs_each_is_503_until_none_does(
+    start: Start, etc: Etc, blocker: Blocker
+) -> None:
     etc.script("hang", "echo $PAM_USER >/etc/calls; read line </etc/gate\n")
     etc.pam("ugos-auth-proxy", PLAIN)
     service = start()
     with under_load(service) as load:
         etc.pam("ugos-auth-proxy", "auth required pam_exec.so quiet /etc/hang\n" + PLAIN)
         assert all(blocker.next_call() for _ in CPUS), "a turn is free"
-        assert load.next(1) == NO_LOGINS - {("unknown", TRUE)} | {("unknown", UNAVAILABLE)}  # it waits for a turn too
+        assert load.next(1) == NO_LOGINS - {("unknown", TRUE)} | {
+            ("unknown", UNAVAILABLE)
+        }  # it waits for a turn too
         etc.pam("ugos-auth-proxy", PLAIN)
         blocker.release(100)
         await_that(lambda: service.request("GET", "/ready").status == 200, "PAM hangs for ever")
@@ -223,8 +246,12 @@ def log_to(path: str, before: str = "") -> str:
     return f"{before}echo 'event=start ' >&2; exec 3>&2 2>>{path};"
 
 
-def test_a_full_disk_under_the_log_costs_lines_that_are_counted_and_nothing_else(start: Start) -> None:
-    service = start(before=log_to("/mnt/log", "mount -t tmpfs -o size=256k tmpfs /mnt;"), LOG_LEVEL="INFO")
+def test_a_full_disk_under_the_log_costs_lines_that_are_counted_and_nothing_else(
+    start: Start,
+) -> None:
+    service = start(
+        before=log_to("/mnt/log", "mount -t tmpfs -o size=256k tmpfs /mnt;"), LOG_LEVEL="INFO"
+    )
     service.await_port()
     mounted = Path(f"/proc/{service.process.pid}/root/mnt")
     with Load(service, mixed(service)) as load:
@@ -238,8 +265,12 @@ def test_a_full_disk_under_the_log_costs_lines_that_are_counted_and_nothing_else
     lines = (mounted / "log").read_text().splitlines()
     LOGGED.extend(lines)
     whole = [line for line in lines if LINE.fullmatch(line)]
-    assert len(whole) >= len(lines) - 1, "only the one that the disk had no more room for is not whole"
-    lost = sum(int(number) for number in re.findall(r" lost=(\d+)$", "\n".join(lines), re.MULTILINE))
+    assert len(whole) >= len(lines) - 1, (
+        "only the one that the disk had no more room for is not whole"
+    )
+    lost = sum(
+        int(number) for number in re.findall(r" lost=(\d+)$", "\n".join(lines), re.MULTILINE)
+    )
     assert lost > 0
     said = load.answers() + load.answers("right", "wrong", "unknown") + 2  # a start, a first answer
     assert 0 <= len(whole) + lost - said <= 1, "the line that was torn may look whole"
@@ -278,7 +309,9 @@ def test_sigterm_under_load_answers_all_that_was_asked(start: Start) -> None:
     await_that(lambda: service.ended, "something still holds its log")
     assert logged(service) == load.answers(), "an answer has not arrived"
     verdicts = [line for line in service.log_lines() if "event=verdict" in line]
-    assert len(verdicts) == load.answers("right", "wrong", "unknown"), "a refusal that was held has not arrived"
+    assert len(verdicts) == load.answers("right", "wrong", "unknown"), (
+        "a refusal that was held has not arrived"
+    )
 
 
 def test_kill_9_costs_what_is_under_way_and_the_next_start_goes_on(start: Start) -> None:

@@ -33,7 +33,20 @@ BAD_HEADERS = {
     "two Content-Length": b"Host: nas\r\nContent-Length: 2\r\ncontent-length: 2\r\n",
     "two Host": b"Host: nas\r\nhost: nas\r\n",
 }
-BAD_LENGTHS = ["", "+2", "-1", "0_2", "2a", "0x2", "1 2", "2, 2", "2.0", "12345678901", "\u0662", "\xb2"]
+BAD_LENGTHS = [
+    "",
+    "+2",
+    "-1",
+    "0_2",
+    "2a",
+    "0x2",
+    "1 2",
+    "2, 2",
+    "2.0",
+    "12345678901",
+    "\u0662",
+    "\xb2",
+]
 
 BAD_LINES = [
     b"",
@@ -64,7 +77,9 @@ BAD_LINES = [
 @pytest.mark.parametrize("rest", [b"", b"\r\nX: y\r\n\r\n"], ids=["as soon as seen", "sent whole"])
 @pytest.mark.parametrize("start", REFUSALS, ids=bytes.decode)
 @pytest.mark.parametrize("bad", BAD_HEADERS.values(), ids=BAD_HEADERS)
-def test_a_bad_head_gets_400_and_a_closed_connection(service: Service, bad: bytes, start: bytes, rest: bytes) -> None:
+def test_a_bad_head_gets_400_and_a_closed_connection(
+    service: Service, bad: bytes, start: bytes, rest: bytes
+) -> None:
     with Wire(service) as wire:
         response = wire.send(start + b" HTTP/1.1\r\n" + bad + rest).last()
     assert response.status == 400
@@ -75,11 +90,15 @@ def test_a_bad_head_gets_400_and_a_closed_connection(service: Service, bad: byte
 
 @pytest.mark.parametrize("start", REFUSALS, ids=bytes.decode)
 @pytest.mark.parametrize("rest", [b"", b"X: y\r\n\r\n"], ids=["as soon as seen", "sent whole"])
-def test_a_content_length_that_is_not_1_to_10_digits_gets_400(service: Service, start: bytes, rest: bytes) -> None:
+def test_a_content_length_that_is_not_1_to_10_digits_gets_400(
+    service: Service, start: bytes, rest: bytes
+) -> None:
     with contextlib.ExitStack() as stack:
         wires = [stack.enter_context(Wire(service)) for _ in BAD_LENGTHS]
         for wire, length in zip(wires, BAD_LENGTHS, strict=True):
-            wire.send(start + f" HTTP/1.1\r\nHost: nas\r\nContent-Length: {length}\r\n".encode() + rest)
+            wire.send(
+                start + f" HTTP/1.1\r\nHost: nas\r\nContent-Length: {length}\r\n".encode() + rest
+            )
         for wire in wires:
             response = wire.last()
             assert response.status == 400
@@ -88,7 +107,9 @@ def test_a_content_length_that_is_not_1_to_10_digits_gets_400(service: Service, 
 
 @pytest.mark.parametrize("rest", [b"", b"Host: nas\r\n\r\n"], ids=["as soon as seen", "sent whole"])
 @pytest.mark.parametrize("line", BAD_LINES, ids=repr)
-def test_a_bad_request_line_gets_400_and_a_closed_connection(service: Service, line: bytes, rest: bytes) -> None:
+def test_a_bad_request_line_gets_400_and_a_closed_connection(
+    service: Service, line: bytes, rest: bytes
+) -> None:
     with Wire(service) as wire:
         response = wire.send(line + b"\r\n" + rest).last()
     assert response.status == 400
@@ -109,10 +130,14 @@ def test_http_1_1_without_host_gets_400(service: Service, start: bytes) -> None:
 
 
 @pytest.mark.parametrize("coding", ["chunked", "identity", "gzip, chunked", ""])
-@pytest.mark.parametrize("length", ["", "Content-Length: 5\r\n"], ids=["alone", "with Content-Length"])
+@pytest.mark.parametrize(
+    "length", ["", "Content-Length: 5\r\n"], ids=["alone", "with Content-Length"]
+)
 def test_any_transfer_encoding_gets_501(service: Service, coding: str, length: str) -> None:
     with Wire(service) as wire:
-        head = f"POST /validate HTTP/1.1\r\nHost: nas\r\n{length}transfer-encoding: {coding}\r\n\r\n"
+        head = (
+            f"POST /validate HTTP/1.1\r\nHost: nas\r\n{length}transfer-encoding: {coding}\r\n\r\n"
+        )
         response = wire.send(head.encode() + b"0\r\n\r\n").last()
     assert response.status == 501
     assert list(response.json) == ["error"]
@@ -144,11 +169,17 @@ def test_a_head_may_have_32768_bytes(service: Service, start: bytes) -> None:
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS", "post"])
 def test_a_known_path_with_a_wrong_method_gets_405_and_allow(service: Service, method: str) -> None:
-    for path, allowed in {"/validate": "POST", "/health": "GET, HEAD", "/user-info": "GET, HEAD"}.items():
+    for path, allowed in {
+        "/validate": "POST",
+        "/health": "GET, HEAD",
+        "/user-info": "GET, HEAD",
+    }.items():
         if method in allowed:
             continue
         with Wire(service) as wire:
-            response = wire.send(f"{method} {path} HTTP/1.1\r\nHost: nas\r\n\r\n".encode()).answer(method == "HEAD")
+            response = wire.send(f"{method} {path} HTTP/1.1\r\nHost: nas\r\n\r\n".encode()).answer(
+                method == "HEAD"
+            )
         assert response.status == 405
         assert response.headers["Allow"] == allowed
         assert response.json in (None, {"error": "Method not allowed"})
@@ -186,14 +217,18 @@ def test_requests_are_judged_in_the_order_of_the_contract(start: Start) -> None:
         assert response.status == status, (line, headers)
 
 
-@pytest.mark.parametrize("kind", ["text/plain", "application/jsonx", "application/x-www-form-urlencoded", "json", ""])
+@pytest.mark.parametrize(
+    "kind", ["text/plain", "application/jsonx", "application/x-www-form-urlencoded", "json", ""]
+)
 def test_another_content_type_gets_415(service: Service, kind: str) -> None:
     response = service.request("POST", "/validate", b"{}", {"Content-Type": kind})
     assert response.status == 415
     assert response.json["valid"] is False
 
 
-@pytest.mark.parametrize("kind", ["application/json", "Application/JSON", "application/json; charset=utf-8"])
+@pytest.mark.parametrize(
+    "kind", ["application/json", "Application/JSON", "application/json; charset=utf-8"]
+)
 def test_parameters_of_the_content_type_are_fine(service: Service, kind: str) -> None:
     assert service.request("POST", "/validate", b"{}", {"Content-Type": kind}).status == 400
 
@@ -233,7 +268,9 @@ def test_the_answer_arrives_while_a_large_body_is_in_flight(
     service: Service, request_line: str, headers: str, status: int
 ) -> None:
     with Wire(service) as wire:
-        wire.send(f"{request_line} HTTP/1.1\r\nHost: nas\r\n{headers}Content-Length: 8000000\r\n\r\n".encode())
+        wire.send(
+            f"{request_line} HTTP/1.1\r\nHost: nas\r\n{headers}Content-Length: 8000000\r\n\r\n".encode()
+        )
         wire.send(b"x" * 8_000_000)
         assert wire.last().status == status
 
@@ -261,7 +298,13 @@ def test_an_answer_leaves_in_one_piece(service: Service) -> None:
 
 
 def test_pipelined_requests_are_answered_in_order(service: Service) -> None:
-    requests = [HEALTH, login("des", right("des")), login("des", WRONG), HEALTH.replace(b"health", b"x"), post(b"{")]
+    requests = [
+        HEALTH,
+        login("des", right("des")),
+        login("des", WRONG),
+        HEALTH.replace(b"health", b"x"),
+        post(b"{"),
+    ]
     with Wire(service) as wire:
         wire.send(b"".join(requests * 3) + HEALTH[:-3])
         statuses = [wire.answer().status for _ in requests * 3]
@@ -271,7 +314,9 @@ def test_pipelined_requests_are_answered_in_order(service: Service) -> None:
 
 def test_what_follows_bad_framing_is_not_taken_for_a_request(service: Service) -> None:
     with Wire(service) as wire:
-        response = wire.send(b"GET /health HTTP/1.1\r\nHost: nas\r\nContent-Length: 0\r\nX : y\r\n\r\n" + HEALTH).last()
+        response = wire.send(
+            b"GET /health HTTP/1.1\r\nHost: nas\r\nContent-Length: 0\r\nX : y\r\n\r\n" + HEALTH
+        ).last()
     assert response.status == 400
 
 
@@ -289,21 +334,35 @@ def test_connection_close_is_honoured(service: Service, value: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/health", "/ready", "/user-info?username=des", "/user-info?username=no", "/user-info", "/nowhere", "/validate"],
+    [
+        "/health",
+        "/ready",
+        "/user-info?username=des",
+        "/user-info?username=no",
+        "/user-info",
+        "/nowhere",
+        "/validate",
+    ],
 )
 def test_head_gives_the_headers_of_get_and_no_body(service: Service, path: str) -> None:
     with Wire(service) as wire:
         got = wire.send(f"GET {path} HTTP/1.1\r\nHost: nas\r\n\r\n".encode()).answer()
-        asked = wire.send(f"HEAD {path} HTTP/1.1\r\nHost: nas\r\n\r\n".encode()).answer(head_only=True)
+        asked = wire.send(f"HEAD {path} HTTP/1.1\r\nHost: nas\r\n\r\n".encode()).answer(
+            head_only=True
+        )
         assert wire.send(HEALTH).answer().status == 200, "the body came all the same"
     assert asked.status == got.status
-    assert [i for i in asked.headers.items() if i[0] != "Date"] == [i for i in got.headers.items() if i[0] != "Date"]
+    assert [i for i in asked.headers.items() if i[0] != "Date"] == [
+        i for i in got.headers.items() if i[0] != "Date"
+    ]
     assert int(asked.headers["Content-Length"]) == len(got.raw)
 
 
 def test_a_bad_head_of_a_head_request_gets_no_body_either(service: Service) -> None:
     with Wire(service) as wire:
-        assert wire.send(b"HEAD /health HTTP/1.1\r\nX : y\r\n\r\n").last(head_only=True).status == 400
+        assert (
+            wire.send(b"HEAD /health HTTP/1.1\r\nX : y\r\n\r\n").last(head_only=True).status == 400
+        )
 
 
 def test_a_body_that_waits_for_100_continue_is_asked_for(service: Service) -> None:
@@ -316,9 +375,14 @@ def test_a_body_that_waits_for_100_continue_is_asked_for(service: Service) -> No
 
 
 def test_http_1_0_gets_no_100_continue(service: Service) -> None:
-    head, _, body = login("des", right("des")).replace(b"HTTP/1.1", b"HTTP/1.0").partition(b"\r\n\r\n")
+    head, _, body = (
+        login("des", right("des")).replace(b"HTTP/1.1", b"HTTP/1.0").partition(b"\r\n\r\n")
+    )
     with Wire(service) as wire:
-        assert wire.send(head + b"\r\nExpect: 100-continue\r\n\r\n" + body).last().json["valid"] is True
+        assert (
+            wire.send(head + b"\r\nExpect: 100-continue\r\n\r\n" + body).last().json["valid"]
+            is True
+        )
 
 
 def test_single_byte_segments_make_a_request(service: Service) -> None:
@@ -334,7 +398,9 @@ def test_single_byte_segments_make_a_request(service: Service) -> None:
             assert wire.answer().status == 200
 
 
-@pytest.mark.parametrize("part", [b"", b"GET /heal", HEALTH[:-2], login("des", WRONG)[:-1], HEALTH + HEALTH[:9]])
+@pytest.mark.parametrize(
+    "part", [b"", b"GET /heal", HEALTH[:-2], login("des", WRONG)[:-1], HEALTH + HEALTH[:9]]
+)
 def test_the_end_of_the_stream_in_mid_request_is_no_request(service: Service, part: bytes) -> None:
     seen = len(service.log_lines())
     with Wire(service) as wire:
@@ -344,7 +410,9 @@ def test_the_end_of_the_stream_in_mid_request_is_no_request(service: Service, pa
             assert wire.answer().status == 200
         assert wire.closed()
     assert service.request("GET", "/health").status == 200
-    assert not any(re.search("level=(WARNING|ERROR)|verdict", line) for line in service.log_lines()[seen:])
+    assert not any(
+        re.search("level=(WARNING|ERROR)|verdict", line) for line in service.log_lines()[seen:]
+    )
 
 
 def test_the_client_may_end_its_stream_after_the_request(service: Service) -> None:
@@ -360,7 +428,9 @@ def test_names_of_headers_are_case_insensitive_and_values_may_be_padded(service:
     for type_name, length_name, pad in itertools.product(
         ("content-type", "CONTENT-TYPE"), ("content-length", "Content-LENGTH"), ("", " ", "\t \t")
     ):
-        head = f"POST /validate HTTP/1.1\r\nhOST:{pad}\r\n{type_name}:{pad}application/json{pad}\r\n"
+        head = (
+            f"POST /validate HTTP/1.1\r\nhOST:{pad}\r\n{type_name}:{pad}application/json{pad}\r\n"
+        )
         with Wire(service) as wire:
             wire.send(f"{head}{length_name}:{pad}00{len(body)}{pad}\r\n\r\n".encode() + body)
             assert wire.answer().json["valid"] is True

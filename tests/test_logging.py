@@ -57,12 +57,18 @@ def test_a_login_is_one_request_line_and_one_verdict_line(start: Start) -> None:
         ("des.mustchange", right("des.mustchange"), "invalid", "PAM_NEW_AUTHTOK_REQD"),
     ],
 )
-def test_a_verdict_says_the_true_reason(service: Service, name: str, password: str, result: str, reason: str) -> None:
+def test_a_verdict_says_the_true_reason(
+    service: Service, name: str, password: str, result: str, reason: str
+) -> None:
     before = len(service.log_lines())
     service.validate(name, password)
     service.wait_for_log("event=request ", before)
     (line,) = lines_of(service, "verdict", before)
-    assert (value(line, "user"), value(line, "result"), value(line, "reason")) == (name, result, reason)
+    assert (value(line, "user"), value(line, "result"), value(line, "reason")) == (
+        name,
+        result,
+        reason,
+    )
 
 
 @pytest.mark.parametrize(
@@ -78,7 +84,9 @@ def test_a_verdict_says_the_true_reason(service: Service, name: str, password: s
         ("POST", "/validate", 415),
     ],
 )
-def test_each_request_is_one_line_without_its_query(service: Service, method: str, path: str, status: int) -> None:
+def test_each_request_is_one_line_without_its_query(
+    service: Service, method: str, path: str, status: int
+) -> None:
     before = len(service.log_lines())
     service.request(method, path)
     line = service.wait_for_log("event=request ", before)
@@ -100,7 +108,9 @@ def test_every_request_on_a_kept_connection_is_a_line(service: Service) -> None:
             connection.sendall(f"GET /nowhere/{number} HTTP/1.1\r\nHost: nas\r\n\r\n".encode())
             assert b" 404 " in connection.recv(4096)
     service.wait_for_log("path=/nowhere/4 ", before)
-    assert [value(line, "path") for line in lines_of(service, "request", before)] == [f"/nowhere/{n}" for n in range(5)]
+    assert [value(line, "path") for line in lines_of(service, "request", before)] == [
+        f"/nowhere/{n}" for n in range(5)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -128,13 +138,26 @@ def test_no_username_forges_a_field_or_a_line(service: Service, name: str) -> No
     (line,) = lines_of(service, "verdict", before)
     assert LINE.fullmatch(line) or not line.isascii()
     assert (value(line, "result"), value(line, "reason")) == ("invalid", "NO_SUCH_ACCOUNT")
-    assert list(fields(line)) == ["time", "level", "event", "user", "client", "result", "reason", "ms"]
+    assert list(fields(line)) == [
+        "time",
+        "level",
+        "event",
+        "user",
+        "client",
+        "result",
+        "reason",
+        "ms",
+    ]
     assert all(character.isprintable() for character in line)
     assert len(line) < 4096
 
 
-@pytest.mark.parametrize("name", ["x\nevent=verdict", "x\rX", "x\x1b[2J", "x\x00y", "x\x85y", "x\x9by"], ids=ascii)
-def test_a_control_character_in_a_username_is_refused_and_not_logged_raw(service: Service, name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["x\nevent=verdict", "x\rX", "x\x1b[2J", "x\x00y", "x\x85y", "x\x9by"], ids=ascii
+)
+def test_a_control_character_in_a_username_is_refused_and_not_logged_raw(
+    service: Service, name: str
+) -> None:
     before = len(service.log_lines())
     assert service.validate(name, WRONG).status == 400
     line = service.wait_for_log("event=request ", before)
@@ -143,7 +166,15 @@ def test_a_control_character_in_a_username_is_refused_and_not_logged_raw(service
 
 
 @pytest.mark.parametrize(
-    "path", ["/x%0Aevent=verdict", '/x"status=200', "/x\\", "/x=y;status=200", "/" + "p" * 5000, "/" + '"' * 5000]
+    "path",
+    [
+        "/x%0Aevent=verdict",
+        '/x"status=200',
+        "/x\\",
+        "/x=y;status=200",
+        "/" + "p" * 5000,
+        "/" + '"' * 5000,
+    ],
 )
 def test_no_path_forges_a_field_or_a_line(service: Service, path: str) -> None:
     before = len(service.log_lines())
@@ -170,7 +201,9 @@ def test_every_line_of_a_busy_service_has_the_form(service: Service) -> None:
     conftest.parallel(lambda n: service.validate(f"name {n}", WRONG), range(40))
     conftest.parallel(lambda n: service.request("GET", f"/{n}"), range(40))
     assert len(lines_of(service, "request")) >= 80
-    assert [line for line in service.log_lines() if not LINE.fullmatch(line) and line.isascii()] == []
+    assert [
+        line for line in service.log_lines() if not LINE.fullmatch(line) and line.isascii()
+    ] == []
 
 
 def test_the_levels_leave_out_what_is_below_them(start: Start) -> None:
@@ -198,7 +231,11 @@ def test_no_secret_is_logged_in_any_error(start: Start) -> None:
     ):
         assert service.request("POST", "/validate", body, bearer).status == 400
     conftest.keep_secret("a-secret-token-that-is-wrong")
-    for headers in ({"Authorization": "Bearer a-secret-token-that-is-wrong"}, {"Authorization": TOKEN}, {}):
+    for headers in (
+        {"Authorization": "Bearer a-secret-token-that-is-wrong"},
+        {"Authorization": TOKEN},
+        {},
+    ):
         assert service.request("GET", "/user-info?username=des", headers=headers).status == 401
     assert service.validate("des", right("des")).json["valid"] is True
     service.stop()
@@ -221,7 +258,9 @@ def test_the_check_for_leaks_finds_one(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_log_that_nobody_reads_stops_nothing() -> None:
     port = conftest.free_port()
     env = {"HOST": "127.0.0.1", "PORT": str(port)}
-    with subprocess.Popen([sys.executable, conftest.MAIN], env=env, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        [sys.executable, conftest.MAIN], env=env, stderr=subprocess.PIPE
+    ) as process:
         try:
             assert process.stderr
             while b"event=start" not in (line := process.stderr.readline()):

@@ -37,7 +37,9 @@ def example_accounts(folder: Path) -> Etc:
 
 
 @pytest.fixture(scope="module", params=["", TOKEN], ids=["no token", "token"])
-def nas(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def nas(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
     etc = example_accounts(tmp_path_factory.mktemp("openapi") / "etc")
     running = Service(etc, {"AUTH_TOKEN": request.param})
     yield running
@@ -63,7 +65,11 @@ def test_its_version_is_that_of_the_service() -> None:
 def test_its_paths_and_methods_are_those_of_the_service(service: Service) -> None:
     paths = [*openapi.PATHS, "/", "/openapi.yaml", "/metrics", "/login", "/validate/", "/users"]
     methods = "GET HEAD POST PUT PATCH DELETE OPTIONS TRACE".split()
-    served = {(p, m) for p, m in itertools.product(paths, methods) if service.request(m, p).status not in (404, 405)}
+    served = {
+        (p, m)
+        for p, m in itertools.product(paths, methods)
+        if service.request(m, p).status not in (404, 405)
+    }
     assert served == {(path, method) for method, path in openapi.OPERATIONS}
     assert set(main.ROUTES) == openapi.PATHS
 
@@ -105,7 +111,14 @@ def test_the_pattern_of_a_username_is_what_the_service_judges_by() -> None:
 def test_schemathesis_finds_nothing(nas: Service, tmp_path: Path) -> None:
     headers = [f"--header={name}: {value}" for name, value in authorization(nas).items()]
     ran = subprocess.run(
-        [sys.executable, "-m", "schemathesis.cli", "run", str(openapi.PATH), f"--url=http://127.0.0.1:{nas.port}"]
+        [
+            sys.executable,
+            "-m",
+            "schemathesis.cli",
+            "run",
+            str(openapi.PATH),
+            f"--url=http://127.0.0.1:{nas.port}",
+        ]
         + ["--checks=all", "--phases=examples,coverage,fuzzing", "--mode=all", "--max-examples=100"]
         + ["--generation-deterministic", "--no-color", *headers],
         cwd=tmp_path,
@@ -116,7 +129,11 @@ def test_schemathesis_finds_nothing(nas: Service, tmp_path: Path) -> None:
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "Tested: 7" in ran.stdout
-    statuses = {line.rpartition("status=")[2].split()[0] for line in nas.log_lines() if " event=request " in line}
+    statuses = {
+        line.rpartition("status=")[2].split()[0]
+        for line in nas.log_lines()
+        if " event=request " in line
+    }
     assert {"200", "400", "405", "415"} <= statuses
 
 
@@ -126,14 +143,22 @@ def test_the_examples_are_what_the_service_answers(nas: Service) -> None:
         if method == "HEAD":
             continue
         content = operation["responses"]["200"]["content"][openapi.MEDIA_TYPE]
-        for name, answer in content.get("examples", {"": {"value": content.get("example")}}).items():
+        for name, answer in content.get(
+            "examples", {"": {"value": content.get("example")}}
+        ).items():
             body, query = None, ""
             if method == "POST":
-                body = operation["requestBody"]["content"]["application/json"]["examples"][name]["value"]
+                body = operation["requestBody"]["content"]["application/json"]["examples"][name][
+                    "value"
+                ]
             for parameter in operation["parameters"]:
                 if parameter["in"] == "query":
-                    query = "?" + urlencode({parameter["name"]: parameter["examples"][name]["value"]})
-            assert nas.request(method, path + query, body, authorization(nas)).json == answer["value"]
+                    query = "?" + urlencode(
+                        {parameter["name"]: parameter["examples"][name]["value"]}
+                    )
+            assert (
+                nas.request(method, path + query, body, authorization(nas)).json == answer["value"]
+            )
             asked += 1
     assert asked == 8
 
@@ -143,7 +168,9 @@ def tour(start: Start, etc: Etc, tmp_path: Path) -> Iterator[tuple[str, str, Res
     service = start(etc=example_accounts(tmp_path / "tour"), AUTH_TOKEN=TOKEN, MAX_FAILURES=1)
     token = authorization(service)
 
-    def ask(method: str, path: str, body: Any = None, headers: dict[str, str] = token) -> tuple[str, str, Response]:
+    def ask(
+        method: str, path: str, body: Any = None, headers: dict[str, str] = token
+    ) -> tuple[str, str, Response]:
         return method, path, service.request(method, path, body, headers)
 
     def credentials(username: str, password: str = PASSWORD) -> dict[str, str]:
@@ -177,13 +204,19 @@ def tour(start: Start, etc: Etc, tmp_path: Path) -> Iterator[tuple[str, str, Res
                 wire.send(f"{method} {path} HTTP/1.1\r\nHost: nas\r\n{bad}".encode())
                 yield method, path, wire.last(method == "HEAD")
         with Wire(service) as wire:
-            yield method, path, wire.send(f"{method} {path}?{'x' * 8192}".encode()).last(method == "HEAD")
+            yield (
+                method,
+                path,
+                wire.send(f"{method} {path}?{'x' * 8192}".encode()).last(method == "HEAD"),
+            )
     with Wire(service) as wire:
         yield "", "", wire.send(b"GET health HTTP/1.1\r\n").last()
 
     (service.etc.path / "passwd").unlink()
     yield ask("POST", "/validate", credentials("jane.doe"))
-    for method, path in itertools.product(("GET", "HEAD"), ("/user-info?username=ugadmin", "/ready")):
+    for method, path in itertools.product(
+        ("GET", "HEAD"), ("/user-info?username=ugadmin", "/ready")
+    ):
         yield ask(method, path)
 
 
@@ -193,11 +226,15 @@ def test_every_answer_of_a_tour_is_described(start: Start, etc: Etc, tmp_path: P
         if method:
             openapi.check(method, path, answer.status, answer.headers, answer.raw)
         else:
-            openapi.check_against(openapi.OUTSIDE[str(answer.status)], answer.headers, answer.raw, head_only=False)
+            openapi.check_against(
+                openapi.OUTSIDE[str(answer.status)], answer.headers, answer.raw, head_only=False
+            )
         text = answer.json.get("error", "") if answer.json and answer.status == 200 else ""
         seen.add((method, path.partition("?")[0], str(answer.status), text))
     for (method, path), operation in openapi.OPERATIONS.items():
-        missing = set(operation["responses"]) - {status for m, p, status, _ in seen if (m, p) == (method, path)}
+        missing = set(operation["responses"]) - {
+            status for m, p, status, _ in seen if (m, p) == (method, path)
+        }
         elsewhere = {"500", *(["503"] if path == "/health" else [])}
         assert missing <= elsewhere, (method, path)
     texts = {text for _, path, status, text in seen if status == "200" and path == "/validate"}
@@ -222,10 +259,14 @@ def test_a_full_service_answers_as_described(start: Start) -> None:
             openapi.check(method, path, answer.status, answer.headers, answer.raw)
 
 
-def test_a_bug_is_answered_as_described(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_is_answered_as_described(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     text, method = Path(MAIN).read_text(), "def health(self) -> dict[str, Any]:\n"
     assert method in text
-    (tmp_path / "main.py").write_text(text.replace(method, f"{method}        raise ArithmeticError\n"))
+    (tmp_path / "main.py").write_text(
+        text.replace(method, f"{method}        raise ArithmeticError\n")
+    )
     monkeypatch.setattr(conftest, "MAIN", str(tmp_path / "main.py"))
     monkeypatch.delenv("COVERAGE_PROCESS_START", raising=False)  # this copy is not what is measured
     monkeypatch.setattr(conftest, "LOGGED", [])  # where a bug fails the session

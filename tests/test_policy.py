@@ -30,7 +30,9 @@ def test_the_first_login_creates_the_user_as_the_nas_has_it(site: Site, nas: Ser
     assert not jane.has_usable_password()
     assert groups("jane.doe") == {"UGOS Users", "admins", "family"}
     assert not any(line.startswith("warning") for line in site.log)
-    assert [event.context["auth_method"] for event in site.events if event.action == "login"] == ["password"]
+    assert [event.context["auth_method"] for event in site.events if event.action == "login"] == [
+        "password"
+    ]
 
 
 def test_a_name_is_made_readable_where_the_nas_has_none(site: Site, nas: Service) -> None:
@@ -79,10 +81,14 @@ def test_four_first_logins_at_once_make_one_user(site: Site, nas: Service) -> No
 
 
 def test_a_user_that_another_login_has_just_created_is_taken(site: Site, nas: Service) -> None:
-    def be_faster(instance: User, **_: Any) -> None:  # after the policy has looked for the user, before it saves it
+    def be_faster(
+        instance: User, **_: Any
+    ) -> None:  # after the policy has looked for the user, before it saves it
         if instance.username == "des" and instance.attributes:
             post_init.disconnect(be_faster, sender=User)
-            User.objects.bulk_create([User(username="des", password="!", attributes={"ugos_user": True})])
+            User.objects.bulk_create(
+                [User(username="des", password="!", attributes={"ugos_user": True})]
+            )
 
     post_init.connect(be_faster, sender=User)
     try:
@@ -102,7 +108,12 @@ def test_attributes_and_groups_follow_the_nas_both_ways(site: Site, nas: Service
     nas.etc.replace("group", before.replace(":300:jane.doe", ":300:"))
     assert site.lets_in("jane.doe", right("jane.doe"))
     assert groups("jane.doe") == {"UGOS Users", "admins"}
-    assert user("jane.doe").attributes["ugos_groups"] == ["admin", "docker", "ughomeusers", "media team"]
+    assert user("jane.doe").attributes["ugos_groups"] == [
+        "admin",
+        "docker",
+        "ughomeusers",
+        "media team",
+    ]
     nas.etc.replace("group", before)
     assert site.lets_in("jane.doe", right("jane.doe"))
     assert groups("jane.doe") == {"UGOS Users", "admins", "family"}
@@ -120,13 +131,17 @@ def test_other_groups_and_attributes_are_never_touched(site: Site, nas: Service)
 
 def test_name_and_address_belong_to_authentik_once_created(site: Site, nas: Service) -> None:
     assert site.lets_in("jane.doe", right("jane.doe"))
-    User.objects.filter(username="jane.doe").update(name="J.", email="j@example.com", path="users/vip")
+    User.objects.filter(username="jane.doe").update(
+        name="J.", email="j@example.com", path="users/vip"
+    )
     assert site.lets_in("jane.doe", right("jane.doe"))
     jane = user("jane.doe")
     assert (jane.name, jane.email, jane.path) == ("J.", "j@example.com", "users/vip")
 
 
-def test_a_mapped_group_that_does_not_exist_is_skipped_with_a_warning(site: Site, nas: Service) -> None:
+def test_a_mapped_group_that_does_not_exist_is_skipped_with_a_warning(
+    site: Site, nas: Service
+) -> None:
     Group.objects.filter(name="admins").delete()
     assert site.lets_in("jane.doe", right("jane.doe"))
     assert groups("jane.doe") == {"UGOS Users", "family"}
@@ -136,10 +151,14 @@ def test_a_mapped_group_that_does_not_exist_is_skipped_with_a_warning(site: Site
     assert not any("'admins'" in line for line in site.log)  # it is none of des's
 
 
-def test_the_group_map_is_a_setting(site: Site, nas: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_group_map_is_a_setting(
+    site: Site, nas: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
     Group.objects.create(name="Media")
     Group.objects.create(name="NAS")
-    monkeypatch.setenv("GROUP_MAP", json.dumps({"media team": "Media", "docker": "Media", "video": "family"}))
+    monkeypatch.setenv(
+        "GROUP_MAP", json.dumps({"media team": "Media", "docker": "Media", "video": "family"})
+    )
     monkeypatch.setenv("UGOS_USERS_GROUP", "NAS")
     monkeypatch.setenv("USER_PATH", "nas")
     Group.objects.get(name="family").users.add(link("jane.doe"))
@@ -190,13 +209,17 @@ def test_a_group_is_not_joined_where_nothing_tells_whether_it_gives_rights(
     site: Site, nas: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As in an authentik to come."""
-    monkeypatch.delattr(type(Group.objects.all()), "with_children_recursive" if OLD else "with_ancestors")
+    monkeypatch.delattr(
+        type(Group.objects.all()), "with_children_recursive" if OLD else "with_ancestors"
+    )
     Group.objects.get(name="UGOS Users").users.add(link("jane.doe"))
     assert site.lets_in("jane.doe", right("jane.doe")) == "jane.doe"
     assert groups("jane.doe") == {"UGOS Users"}
 
 
-def test_a_group_that_gives_rights_is_no_matter_to_those_who_would_not_join_it(site: Site, nas: Service) -> None:
+def test_a_group_that_gives_rights_is_no_matter_to_those_who_would_not_join_it(
+    site: Site, nas: Service
+) -> None:
     Group.objects.filter(name="admins").update(is_superuser=True)
     Group.objects.get(name="admins").users.add(link("jane.doe"))
     for name in ("jane.doe", "des"):
@@ -205,14 +228,18 @@ def test_a_group_that_gives_rights_is_no_matter_to_those_who_would_not_join_it(s
     assert not any(line.startswith("warning") for line in site.log)
 
 
-def test_who_left_the_group_on_the_nas_leaves_one_that_gives_rights_too(site: Site, nas: Service) -> None:
+def test_who_left_the_group_on_the_nas_leaves_one_that_gives_rights_too(
+    site: Site, nas: Service
+) -> None:
     Group.objects.filter(name="admins").update(is_superuser=True)
     Group.objects.get(name="admins").users.add(link("des"))
     assert site.lets_in("des", right("des"))
     assert groups("des") == {"UGOS Users"}
 
 
-def test_of_two_groups_of_one_name_the_one_that_gives_rights_is_not_joined(site: Site, nas: Service) -> None:
+def test_of_two_groups_of_one_name_the_one_that_gives_rights_is_not_joined(
+    site: Site, nas: Service
+) -> None:
     """Names are unique below one parent only, in 2025.10; in 2026.5 there is one group of a name."""
     powerful = Group.objects.create(name="above", is_superuser=True)
     if OLD:
@@ -222,7 +249,9 @@ def test_of_two_groups_of_one_name_the_one_that_gives_rights_is_not_joined(site:
     assert "family" in groups("jane.doe")
 
 
-def test_a_password_that_the_user_has_in_authentik_is_made_unusable(site: Site, nas: Service) -> None:
+def test_a_password_that_the_user_has_in_authentik_is_made_unusable(
+    site: Site, nas: Service
+) -> None:
     jane = link("jane.doe")
     jane.set_password(keep_secret("second-door"))
     jane.save()
@@ -248,12 +277,18 @@ def test_a_password_changed_on_the_nas_counts_at_once(site: Site, nas: Service) 
 def test_an_account_that_is_removed_on_the_nas_gets_in_no_more(site: Site, nas: Service) -> None:
     assert site.lets_in("des", right("des")) == "des"
     for file in ("passwd", "shadow"):
-        rows = [row for row in nas.etc.read(file).splitlines(keepends=True) if not row.startswith("des:")]
+        rows = [
+            row
+            for row in nas.etc.read(file).splitlines(keepends=True)
+            if not row.startswith("des:")
+        ]
         nas.etc.replace(file, "".join(rows))
     assert site.refusal("des", right("des")) == INVALID
 
 
-def test_a_user_deleted_after_the_name_was_typed_is_not_created_anew(site: Site, nas: Service) -> None:
+def test_a_user_deleted_after_the_name_was_typed_is_not_created_anew(
+    site: Site, nas: Service
+) -> None:
     link("des")
     browser = site.browser()
     browser.start("ugos-authentication")
@@ -268,14 +303,18 @@ def test_a_user_deleted_after_the_name_was_typed_is_not_created_anew(site: Site,
 # --- Whose password counts -----------------------------------------------------------------------
 
 
-def test_a_user_that_is_not_the_nas_s_is_never_let_in_by_a_nas_password(site: Site, nas: Service) -> None:
+def test_a_user_that_is_not_the_nas_s_is_never_let_in_by_a_nas_password(
+    site: Site, nas: Service
+) -> None:
     local = User.objects.create_user("jane.doe", "jane@example.com", keep_secret("local-password"))
     Group.objects.get(name="authentik Admins").users.add(local)
     for password in (right("jane.doe"), "local-password"):
         assert site.refusal("jane.doe", password) == INVALID
     assert user("jane.doe").attributes == {}
     assert user("jane.doe").check_password("local-password")
-    assert not [line for line in nas.log_lines() if "event=verdict" in line and "result=valid" in line]
+    assert not [
+        line for line in nas.log_lines() if "event=verdict" in line and "result=valid" in line
+    ]
 
 
 @pytest.mark.parametrize("value", [False, None, "true", 1, "yes", [True]])
@@ -329,7 +368,9 @@ def test_where_local_users_log_in_every_name_takes_as_long(
     assert hashed == ["wrong-password"]
 
 
-def test_a_local_user_s_password_never_reaches_the_nas_which_is_asked_all_the_same(site: Site, nas: Service) -> None:
+def test_a_local_user_s_password_never_reaches_the_nas_which_is_asked_all_the_same(
+    site: Site, nas: Service
+) -> None:
     """So that a refusal takes as long."""
     User.objects.create_user("boss", "boss@example.com", keep_secret("local-password"))
     assert site.refusal("boss", "local-password") == INVALID
@@ -342,7 +383,9 @@ def test_setting_the_attribute_links_a_user(site: Site, nas: Service) -> None:
     assert user("jane.doe").attributes["ugos_uid"] == 1600
 
 
-def test_an_account_that_was_removed_and_made_anew_is_refused_until_it_is_linked_anew(site: Site, nas: Service) -> None:
+def test_an_account_that_was_removed_and_made_anew_is_refused_until_it_is_linked_anew(
+    site: Site, nas: Service
+) -> None:
     jane = link("jane.doe", ugos_uid=1999)
     assert site.refusal("jane.doe", right("jane.doe")) == INVALID
     assert user("jane.doe").attributes == {"ugos_user": True, "ugos_uid": 1999}
@@ -359,7 +402,9 @@ def test_inactive_users_are_refused(site: Site, nas: Service) -> None:
     assert not any("result=valid" in line for line in nas.log_lines())
 
 
-@pytest.mark.parametrize("state", ["there", "deleted", "renamed", "marked", "marked and inactive", "local allowed"])
+@pytest.mark.parametrize(
+    "state", ["there", "deleted", "renamed", "marked", "marked and inactive", "local allowed"]
+)
 @pytest.mark.parametrize("name", AKADMINS)
 def test_akadmin_never_logs_in_whatever_the_nas_says(
     site: Site, nas: Service, monkeypatch: pytest.MonkeyPatch, name: str, state: str
@@ -384,7 +429,9 @@ def test_akadmin_never_logs_in_whatever_the_nas_says(
 # --- Which name ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("typed", ["Jane.Doe", "JANE.DOE", " jane.doe ", "jane.doe", "jane.doe@example.com"])
+@pytest.mark.parametrize(
+    "typed", ["Jane.Doe", "JANE.DOE", " jane.doe ", "jane.doe", "jane.doe@example.com"]
+)
 def test_identity_is_the_account_and_not_the_spelling(site: Site, nas: Service, typed: str) -> None:
     site.stages["ugos-find-user-stage"].user_fields.append("email")  # type: ignore[attr-defined]
     link("jane.doe")
@@ -418,16 +465,23 @@ def test_of_names_that_differ_in_case_the_very_one_is_taken(site: Site, nas: Ser
 
 
 @pytest.mark.parametrize(
-    "name", ["nobody.here", "a:b", "a/b", "x" * 257, "J\u00fcrgen", "jane.d\u00f6e", "root", "system"]
+    "name",
+    ["nobody.here", "a:b", "a/b", "x" * 257, "J\u00fcrgen", "jane.d\u00f6e", "root", "system"],
 )
-def test_unknown_names_are_refused_and_nobody_is_created(site: Site, nas: Service, name: str) -> None:
+def test_unknown_names_are_refused_and_nobody_is_created(
+    site: Site, nas: Service, name: str
+) -> None:
     before = User.objects.count()
     assert site.refusal(name, "right-jane.doe") == INVALID
     assert User.objects.count() == before
 
 
-@pytest.mark.parametrize("password", ["", " ", "   ", None, "wrong-password", "right-jane.doe ".upper(), "x" * 5000])
-def test_a_password_that_is_not_right_is_refused(site: Site, nas: Service, password: object) -> None:
+@pytest.mark.parametrize(
+    "password", ["", " ", "   ", None, "wrong-password", "right-jane.doe ".upper(), "x" * 5000]
+)
+def test_a_password_that_is_not_right_is_refused(
+    site: Site, nas: Service, password: object
+) -> None:
     site.trims_prompts = False
     link("jane.doe")
     assert site.refusal("jane.doe", password)
@@ -435,7 +489,9 @@ def test_a_password_that_is_not_right_is_refused(site: Site, nas: Service, passw
 
 
 @pytest.mark.parametrize("password", ["", " ", None, 5, ["x"]])
-def test_the_policy_itself_refuses_what_no_form_would_send(site: Site, nas: Service, password: object) -> None:
+def test_the_policy_itself_refuses_what_no_form_would_send(
+    site: Site, nas: Service, password: object
+) -> None:
     from plan import SESSION_KEY_PLAN
 
     link("jane.doe")
@@ -448,7 +504,9 @@ def test_the_policy_itself_refuses_what_no_form_would_send(site: Site, nas: Serv
     plan.context["prompt_data"] = {"password": password}
     session[SESSION_KEY_PLAN] = plan
     session.save()
-    assert browser.submit().message == "The login was refused. Check name and password, and try again."
+    assert (
+        browser.submit().message == "The login was refused. Check name and password, and try again."
+    )
     assert browser.user is None
     assert any("event=request" in line for line in nas.log_lines()) is (password == " ")
 
@@ -466,7 +524,9 @@ def test_the_policy_itself_refuses_what_no_form_would_send(site: Site, nas: Serv
         ("nopassword", INVALID),
     ],
 )
-def test_the_user_is_told_what_is_wrong_with_the_account(site: Site, nas: Service, name: str, message: str) -> None:
+def test_the_user_is_told_what_is_wrong_with_the_account(
+    site: Site, nas: Service, name: str, message: str
+) -> None:
     assert site.refusal(name, right(name)) == message
     assert not User.objects.filter(username=name).exists()
 

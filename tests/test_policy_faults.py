@@ -50,7 +50,10 @@ def test_the_stub_lets_in_when_it_answers_as_the_service_does(site: Site, proxy:
 def test_what_is_sent(site: Site, proxy: Ask) -> None:
     asked = proxy().asked
     site.try_login("alice", PASSWORD, ip="2001:db8::1")
-    assert [(each.method, each.path) for each in asked] == [("POST", "/validate"), ("GET", "/user-info?username=alice")]
+    assert [(each.method, each.path) for each in asked] == [
+        ("POST", "/validate"),
+        ("GET", "/user-info?username=alice"),
+    ]
     assert json.loads(asked[0].body) == {"username": "alice", "password": PASSWORD}
     for each in asked:
         assert each.headers["Authorization"] == f"Bearer {TOKEN}"
@@ -61,7 +64,9 @@ def test_what_is_sent(site: Site, proxy: Ask) -> None:
     assert not asked[1].body
 
 
-def test_without_a_token_none_is_sent(site: Site, proxy: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_token_none_is_sent(
+    site: Site, proxy: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("UGOS_AUTH_PROXY_TOKEN")
     asked = proxy().asked
     assert site.lets_in("alice", PASSWORD) == "alice"
@@ -113,17 +118,25 @@ BAD_VERDICTS: dict[str, Answer] = {
     "a username that is a list": answer(200, {"valid": True, "username": ["alice"]}),
     "deep": answer(200, b"[" * 60000),
     "not UTF-8": answer(200, b'{"valid": true, "username": "alice", "x": "\xff\xfe"}'),
-    "gzip": answer(200, gzip.compress(b'{"valid": true, "username": "alice"}'), ["Content-Encoding: gzip"]),
+    "gzip": answer(
+        200, gzip.compress(b'{"valid": true, "username": "alice"}'), ["Content-Encoding: gzip"]
+    ),
     "too large": answer(200, HUGE),
-    "too large, in two parts": answer(200, b" " * 60000 + RIGHT.split(b"\r\n\r\n")[1], ["X-A: " + "a" * 6000]),
-    "a head that is too large": answer(200, {"valid": True, "username": "alice"}, ["X-A: " + "a" * 40000] * 2),
+    "too large, in two parts": answer(
+        200, b" " * 60000 + RIGHT.split(b"\r\n\r\n")[1], ["X-A: " + "a" * 6000]
+    ),
+    "a head that is too large": answer(
+        200, {"valid": True, "username": "alice"}, ["X-A: " + "a" * 40000] * 2
+    ),
     "cut": answer(200, {"valid": True, "username": "alice"}).replace(b"Length: 36", b"Length: 37"),
     "cut in a chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     b'24\r\n{"valid": true, "username": "alice"}\r\n',
     "no HTTP": b"valid: true\r\n\r\n",
     "closed": b"",
     "a redirect": answer(302, {"valid": True, "username": "alice"}, ["Location: /health"]),
-    "a permanent redirect": answer(308, {"valid": True, "username": "alice"}, ["Location: /validate"]),
+    "a permanent redirect": answer(
+        308, {"valid": True, "username": "alice"}, ["Location: /validate"]
+    ),
     "silence": silent,
     "a drip": dripping(answer(200, {"valid": True, "username": "alice"}, ["X-Slow: " + "z" * 600])),
     "a dripping body": dripping(b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n" + b" " * 900),
@@ -167,12 +180,17 @@ REASONS: list[tuple[Answer, str]] = [
     (answer(200, b'{"valid": true'), "/validate at {url}: JSONDecodeError"),
     (answer(200, HUGE), "/validate at {url}: an answer of more than 65536 bytes"),
     (b"", "/validate at {url}: ConnectionError < ProtocolError < RemoteDisconnected"),
-    (dripping(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 900), "/validate at {url}: no whole answer within 5 seconds"),
+    (
+        dripping(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 900),
+        "/validate at {url}: no whole answer within 5 seconds",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("told", "reason"), REASONS, ids=[reason for _, reason in REASONS])
-def test_the_log_says_what_is_wrong_with_an_answer(site: Site, proxy: Ask, told: Answer, reason: str) -> None:
+def test_the_log_says_what_is_wrong_with_an_answer(
+    site: Site, proxy: Ask, told: Answer, reason: str
+) -> None:
     url = proxy(told).url
     assert site.refusal("alice", PASSWORD) == UNREACHABLE
     assert any(f"no verdict: {reason.format(url=url)} logger=" in line for line in site.log)
@@ -180,28 +198,47 @@ def test_the_log_says_what_is_wrong_with_an_answer(site: Site, proxy: Ask, told:
 
 REFUSED: list[tuple[str, Answer, str]] = [
     ("alice", WRONG, "the NAS says Invalid credentials"),
-    ("alice", answer(200, {"valid": False, "error": "Account expired"}), "the NAS says Account expired"),
+    (
+        "alice",
+        answer(200, {"valid": False, "error": "Account expired"}),
+        "the NAS says Account expired",
+    ),
     ("alice", answer(200, {"valid": False, "error": "Out of order"}), "the NAS says no"),
     ("alice", answer(400, {"valid": False}), "the proxy answers 400"),
     ("alice", answer(429, {"valid": False}), "too many failed logins"),
     ("alice", answer(200, {"valid": True, "username": "bob"}), "the NAS answers for another name"),
-    ("local", RIGHT, "the user is authentik's, not the NAS's: the attribute ugos_user: true links it"),
-    ("local", b"", "the user is authentik's, not the NAS's: the attribute ugos_user: true links it; /validate at http"),
+    (
+        "local",
+        RIGHT,
+        "the user is authentik's, not the NAS's: the attribute ugos_user: true links it",
+    ),
+    (
+        "local",
+        b"",
+        "the user is authentik's, not the NAS's: the attribute ugos_user: true links it; /validate at http",
+    ),
     ("inactive", RIGHT, "the user is inactive"),
     ("akadmin", RIGHT, "akadmin does not log in here"),
     ("x" * 151, RIGHT, "no user has so long a name"),
 ]
 
 
-@pytest.mark.parametrize(("name", "told", "reason"), REFUSED, ids=[reason for _, _, reason in REFUSED])
-def test_the_log_says_why_a_login_is_refused(site: Site, proxy: Ask, name: str, told: Answer, reason: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "told", "reason"), REFUSED, ids=[reason for _, _, reason in REFUSED]
+)
+def test_the_log_says_why_a_login_is_refused(
+    site: Site, proxy: Ask, name: str, told: Answer, reason: str
+) -> None:
     proxy(told)
     User.objects.create_user("local", "local@example.com", None)
     site.stages["ugos-find-user-stage"].user_fields[:] = ["email"]  # type: ignore[attr-defined]
     link("inactive")
     User.objects.filter(username="inactive").update(is_active=False)
     site.refusal(name, PASSWORD)
-    assert len([line for line in site.log if f"{name!r} from 192.0.2.7 is refused: {reason}" in line]) == 1
+    assert (
+        len([line for line in site.log if f"{name!r} from 192.0.2.7 is refused: {reason}" in line])
+        == 1
+    )
 
 
 @pytest.mark.parametrize("path", ["/", "//", "/a/..", "?x=1", "#f"])
@@ -210,7 +247,9 @@ def test_however_the_url_is_written_the_connection_is_cut(
 ) -> None:
     drip = dripping(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 9000)
     stub = proxy()
-    stub.answers = dict.fromkeys(("/validate", "//validate", "///validate", "/a/../validate", "/"), drip)
+    stub.answers = dict.fromkeys(
+        ("/validate", "//validate", "///validate", "/a/../validate", "/"), drip
+    )
     monkeypatch.setenv("UGOS_AUTH_PROXY_URL", stub.url + path)
     before = set(threading.enumerate())
     assert site.refusal("alice", PASSWORD) == UNREACHABLE
@@ -229,7 +268,9 @@ def none_is_left(before: set[threading.Thread]) -> None:
 def test_what_the_proxy_echoes_is_not_logged(site: Site, proxy: Ask, told: str) -> None:
     echo = {"valid": False, "error": f"no account takes {PASSWORD}"}
     proxy(answer(200, echo if told == "error" else {"valid": True, "username": PASSWORD}))
-    assert site.refusal("alice", PASSWORD) == INVALID  # the fixture looks for the password in the log
+    assert (
+        site.refusal("alice", PASSWORD) == INVALID
+    )  # the fixture looks for the password in the log
 
 
 def test_a_long_name_is_refused_before_anything_is_done_with_it(site: Site, proxy: Ask) -> None:
@@ -241,18 +282,24 @@ def test_a_long_name_is_refused_before_anything_is_done_with_it(site: Site, prox
 
 
 @pytest.mark.parametrize("password", ["x" * 5000, "\u20ac" * 700, "short", '"' * 3000])
-def test_for_a_local_user_a_password_of_the_same_size_is_sent(site: Site, proxy: Ask, password: str) -> None:
+def test_for_a_local_user_a_password_of_the_same_size_is_sent(
+    site: Site, proxy: Ask, password: str
+) -> None:
     """A body over 4096 bytes is answered at once: that must not tell local users from the others."""
     asked = proxy(WRONG).asked
     User.objects.create_user("alice", "alice@example.com", None)
     for name in ("alice", "carol"):
         site.refusal(name, password)
     local, other = (len(each.body) for each in asked)
-    least = len(json.dumps({"username": "alice", "password": "x" * 43}))  # what cannot be guessed is so long
+    least = len(
+        json.dumps({"username": "alice", "password": "x" * 43})
+    )  # what cannot be guessed is so long
     assert local == max(other, least)
 
 
-def test_guesses_at_local_passwords_count_while_the_nas_is_down(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_guesses_at_local_passwords_count_while_the_nas_is_down(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("UGOS_AUTH_PROXY_URL", f"http://127.0.0.1:{free_port()}")
     monkeypatch.setenv("ALLOW_LOCAL_USERS", "true")
     User.objects.create_user("alice", "alice@example.com", keep_secret("local-password"))
@@ -263,7 +310,9 @@ def test_guesses_at_local_passwords_count_while_the_nas_is_down(site: Site, monk
 
 @pytest.mark.parametrize("name", ["bob", "Alice ", "alicе", "", "akadmin", "root"])
 def test_a_verdict_about_another_account_lets_nobody_in(site: Site, proxy: Ask, name: str) -> None:
-    proxy(answer(200, {"valid": True, "username": name}), answer(200, {**ACCOUNT, "username": name}))
+    proxy(
+        answer(200, {"valid": True, "username": name}), answer(200, {**ACCOUNT, "username": name})
+    )
     assert site.refusal("alice", PASSWORD) == INVALID  # not known yet
     link("alice")
     assert site.refusal("alice", PASSWORD) == INVALID
@@ -276,7 +325,9 @@ def test_a_known_user_needs_the_very_spelling(site: Site, proxy: Ask) -> None:
     assert site.refusal("alice", PASSWORD) == INVALID
 
 
-def test_a_proxy_that_says_yes_to_everything_does_not_open_a_local_account(site: Site, proxy: Ask) -> None:
+def test_a_proxy_that_says_yes_to_everything_does_not_open_a_local_account(
+    site: Site, proxy: Ask
+) -> None:
     proxy(answer(200, {"valid": True, "username": "akadmin"}))
     assert site.refusal("akadmin", PASSWORD) == INVALID
     proxy()
@@ -285,22 +336,34 @@ def test_a_proxy_that_says_yes_to_everything_does_not_open_a_local_account(site:
 
 
 @pytest.mark.parametrize("name", AKADMINS)
-def test_akadmin_is_not_created_however_the_nas_spells_it(site: Site, proxy: Ask, name: str) -> None:
-    proxy(answer(200, {"valid": True, "username": name}), answer(200, {**ACCOUNT, "username": name}))
+def test_akadmin_is_not_created_however_the_nas_spells_it(
+    site: Site, proxy: Ask, name: str
+) -> None:
+    proxy(
+        answer(200, {"valid": True, "username": name}), answer(200, {**ACCOUNT, "username": name})
+    )
     site.admin.delete()
     assert site.refusal(name, PASSWORD) == INVALID
     assert not User.objects.exists()
 
 
 @pytest.mark.parametrize("status", [400, 413])
-def test_what_the_service_calls_malformed_is_a_wrong_login(site: Site, proxy: Ask, status: int) -> None:
+def test_what_the_service_calls_malformed_is_a_wrong_login(
+    site: Site, proxy: Ask, status: int
+) -> None:
     proxy(answer(status, {"valid": False, "error": "Username has a colon"}))
     assert site.refusal("alice", PASSWORD) == INVALID
 
 
 @pytest.mark.parametrize(
     ("header", "minutes"),
-    [("Retry-After: 1", 1), ("Retry-After: 60", 1), ("Retry-After: 61", 2), ("Retry-After: 300", 5), ("X-No: 1", 5)]
+    [
+        ("Retry-After: 1", 1),
+        ("Retry-After: 60", 1),
+        ("Retry-After: 61", 2),
+        ("Retry-After: 300", 5),
+        ("X-No: 1", 5),
+    ]
     + [
         ("Retry-After: 0", 1),
         ("Retry-After: -5", 5),
@@ -310,7 +373,10 @@ def test_what_the_service_calls_malformed_is_a_wrong_login(site: Site, proxy: As
 )
 def test_too_many_failed_logins(site: Site, proxy: Ask, header: str, minutes: int) -> None:
     proxy(answer(429, {"valid": False, "error": "Too many failed logins"}, [header]))
-    assert site.refusal("alice", PASSWORD) == f"Too many failed logins. Try again in {minutes} minutes."
+    assert (
+        site.refusal("alice", PASSWORD)
+        == f"Too many failed logins. Try again in {minutes} minutes."
+    )
     assert site.signals == [{"username": "alice"}]
 
 
@@ -335,7 +401,10 @@ BAD_ACCOUNTS: dict[str, Answer] = {
     "another account": answer(200, {**ACCOUNT, "username": "bob"}),
     "another spelling": answer(200, {**ACCOUNT, "username": "Alice"}),
     **{f"{key} {value!r}": answer(200, {**ACCOUNT, key: value}) for key, value in BAD_FIELDS},
-    **{f"no {key}": answer(200, {k: v for k, v in ACCOUNT.items() if k != key}) for key in ("uid", "groups", "email")},
+    **{
+        f"no {key}": answer(200, {k: v for k, v in ACCOUNT.items() if k != key})
+        for key in ("uid", "groups", "email")
+    },
 }
 
 
@@ -349,7 +418,9 @@ def test_an_account_that_is_not_one_lets_nobody_in(site: Site, proxy: Ask, case:
     assert all("no verdict: /user-info" in line for line in site.log)
 
 
-@pytest.mark.parametrize("change", [{"is_active": False}, {"attributes": {}}, {"username": "akadmin"}], ids=str)
+@pytest.mark.parametrize(
+    "change", [{"is_active": False}, {"attributes": {}}, {"username": "akadmin"}], ids=str
+)
 def test_a_user_that_changes_while_the_nas_is_asked_is_refused(
     site: Site, proxy: Ask, change: dict[str, object]
 ) -> None:
@@ -367,7 +438,11 @@ def test_a_user_that_changes_while_the_nas_is_asked_is_refused(
 
 @pytest.mark.parametrize(
     ("name", "full_name", "shown"),
-    [("alice", "Dr. A. Liddell", "Dr. A. Liddell"), ("alice", "alice", "Alice"), ("alice", "", "Alice")]
+    [
+        ("alice", "Dr. A. Liddell", "Dr. A. Liddell"),
+        ("alice", "alice", "Alice"),
+        ("alice", "", "Alice"),
+    ]
     + [("al-ice", "", "Al Ice"), ("_", "", "_")],
 )
 def test_the_full_name_is_that_of_the_nas_or_else_the_name_made_readable(
@@ -379,7 +454,9 @@ def test_the_full_name_is_that_of_the_nas_or_else_the_name_made_readable(
     assert user(name).name == shown
 
 
-def test_an_account_that_is_removed_between_both_questions_is_refused(site: Site, proxy: Ask) -> None:
+def test_an_account_that_is_removed_between_both_questions_is_refused(
+    site: Site, proxy: Ask
+) -> None:
     proxy(user_info=answer(200, {"exists": False, "error": "User not found"}))
     assert site.refusal("alice", PASSWORD) == INVALID
     assert not User.objects.filter(username="alice").exists()
@@ -425,17 +502,24 @@ def test_plain_http_where_tls_was_set_up_lets_nobody_in(
 ) -> None:
     monkeypatch.setenv("UGOS_AUTH_PROXY_URL", f"https://127.0.0.1:{nas.port}")
     assert site.refusal("jane.doe", right("jane.doe")) == UNREACHABLE
-    assert any(line.startswith("error") and "/validate at https:" in line and "SSLError" in line for line in site.log)
+    assert any(
+        line.startswith("error") and "/validate at https:" in line and "SSLError" in line
+        for line in site.log
+    )
 
 
 HANDSHAKES: dict[str, Answer] = {
     "silence": silent,
-    "a drip": dripping(b"\x16\x03\x03\x40\x00" + b"\x02" * 900),  # a record of TLS that goes on and on
+    "a drip": dripping(
+        b"\x16\x03\x03\x40\x00" + b"\x02" * 900
+    ),  # a record of TLS that goes on and on
 }
 
 
 @pytest.mark.parametrize("case", HANDSHAKES)
-def test_a_handshake_that_never_ends_lets_nobody_in(site: Site, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+def test_a_handshake_that_never_ends_lets_nobody_in(
+    site: Site, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
     before = set(threading.enumerate())
     with Hostile(greeting=HANDSHAKES[case]) as stub:
         monkeypatch.setenv("UGOS_AUTH_PROXY_URL", stub.url.replace("http:", "https:"))
@@ -448,7 +532,9 @@ def test_a_private_certificate_is_trusted_where_it_is_named_and_nowhere_else(
     site: Site, start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, trusted: bool
 ) -> None:
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=nas"
+    command = (
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=nas"
+    )
     options = ["-addext", "subjectAltName=IP:127.0.0.1", "-out", str(cert), "-keyout", str(key)]
     subprocess.run([*command.split(), *options], check=True, capture_output=True)
     running = start(AUTH_TOKEN=TOKEN, TLS_CERT=cert, TLS_KEY=key)
@@ -485,7 +571,9 @@ def test_a_bad_setting_lets_nobody_in(
     monkeypatch.setenv(name, value)
     keep_secret(value if name == "UGOS_AUTH_PROXY_TOKEN" else PASSWORD)
     assert site.refusal("alice", PASSWORD) == UNREACHABLE
-    named = name if name not in {"UGOS_AUTH_PROXY_TOKEN", "UGOS_AUTH_PROXY_CA"} else "/validate at "  # as they are used
+    named = (
+        name if name not in {"UGOS_AUTH_PROXY_TOKEN", "UGOS_AUTH_PROXY_CA"} else "/validate at "
+    )  # as they are used
     assert any(line.startswith("error") and f"no verdict: {named}" in line for line in site.log)
 
 
@@ -493,7 +581,9 @@ def edit(site: Site, setting: str) -> None:
     """Write it into the policy, in place of the one of that name."""
     policy: Any = site.policies["ugos-password-validation-policy"]
     name = setting.partition(" ")[0]
-    policy.expression, found = re.subn(f"^{name} = .*$", setting, policy.expression, flags=re.MULTILINE)
+    policy.expression, found = re.subn(
+        f"^{name} = .*$", setting, policy.expression, flags=re.MULTILINE
+    )
     assert found == 1
 
 
@@ -548,7 +638,10 @@ def test_an_authentik_that_the_policy_does_not_know_lets_nobody_in(
     asked = proxy().asked
     monkeypatch.setitem(sys.modules, "authentik.core.signals", None)
     assert site.refusal("alice", PASSWORD) == UNREACHABLE
-    assert any(line.startswith("error") and line.count("not one that it knows: ModuleNotFound") for line in site.log)
+    assert any(
+        line.startswith("error") and line.count("not one that it knows: ModuleNotFound")
+        for line in site.log
+    )
     assert not asked
 
 

@@ -18,11 +18,28 @@ settings.load_profile("stable")
 TCHAR = "!#$%&'*+-.^_`|~" + string.digits + string.ascii_letters  # RFC 9110, 5.6.2
 VISIBLE = "".join(map(chr, range(0x21, 0x7F)))
 # the lines that requests, good and bad, are made of, and what they may end in: mostly what is right
-STARTS = [b"GET /health HTTP/1.1", b"POST /validate?x HTTP/1.1", b"GET / HTTP/1.0", b"GET /  HTTP/1.1", b""]
+STARTS = [
+    b"GET /health HTTP/1.1",
+    b"POST /validate?x HTTP/1.1",
+    b"GET / HTTP/1.0",
+    b"GET /  HTTP/1.1",
+    b"",
+]
 GOOD = [b"Host: nas", b"Content-Length: 4", b"X: y", b"x:", b"Accept:\t*/*, :\xff "]
-BAD = [b"Host : nas", b"content-length: +4", b"Transfer-Encoding: chunked", b"X", b" X: y", b"\tX: y", b": y"]
+BAD = [
+    b"Host : nas",
+    b"content-length: +4",
+    b"Transfer-Encoding: chunked",
+    b"X",
+    b" X: y",
+    b"\tX: y",
+    b": y",
+]
 BAD += [b"X: a\rb", b"X: a\nb", b"X: a\0b", b"X\0: y", b"X y: z"]
-lines = st.tuples(st.sampled_from(GOOD * 6 + BAD), st.sampled_from([b"\r\n"] * 20 + [b"\n", b"\r", b"\r\r\n", b""]))
+lines = st.tuples(
+    st.sampled_from(GOOD * 6 + BAD),
+    st.sampled_from([b"\r\n"] * 20 + [b"\n", b"\r", b"\r\r\n", b""]),
+)
 requests = st.one_of(
     st.binary(max_size=60),
     st.builds(
@@ -41,7 +58,15 @@ def outcome(head: main.Head, feeds: list[bytes]) -> tuple[object, ...]:
         for more in feeds:
             data += more
             if head.feed(data):
-                return head.method, head.path, head.query, head.version, head.headers, head.size, head.length
+                return (
+                    head.method,
+                    head.path,
+                    head.query,
+                    head.version,
+                    head.headers,
+                    head.size,
+                    head.length,
+                )
     except main.Error as error:
         return (error.status,)
     return ("more",)
@@ -73,7 +98,10 @@ def test_nothing_is_accepted_that_another_parser_could_read_otherwise(data: byte
     lines = data[: head.size].split(b"\r\n")
     assert lines[-2:] == [b"", b""]
     assert not set(b"".join(lines)) & set(b"\0\r\n")
-    assert all(b":" in line and line[:1] not in b" \t" and b" " not in line.split(b":")[0] for line in lines[1:-2])
+    assert all(
+        b":" in line and line[:1] not in b" \t" and b" " not in line.split(b":")[0]
+        for line in lines[1:-2]
+    )
     names = [line.split(b":")[0].lower() for line in lines[1:-2]]
     assert names.count(b"content-length") <= 1
     assert names.count(b"host") in ((1,) if lines[0].endswith(b"1.1") else (0, 1))
@@ -85,12 +113,20 @@ def test_nothing_is_accepted_that_another_parser_could_read_otherwise(data: byte
     st.text(VISIBLE.replace("?", ""), max_size=20),
     st.text(VISIBLE, max_size=20),
     st.integers(0, 1),
-    st.dictionaries(st.text(TCHAR, min_size=1, max_size=10).map(lambda s: "x-" + s.lower()), st.text(VISIBLE)),
+    st.dictionaries(
+        st.text(TCHAR, min_size=1, max_size=10).map(lambda s: "x-" + s.lower()), st.text(VISIBLE)
+    ),
     st.one_of(st.none(), st.integers(0, 9_999_999_999)),
     st.sampled_from(["", " ", "\t", "  \t "]),
 )
 def test_a_well_formed_request_is_read_as_it_was_written(
-    method: str, path: str, query: str, version: int, extra: dict[str, str], length: int | None, blank: str
+    method: str,
+    path: str,
+    query: str,
+    version: int,
+    extra: dict[str, str],
+    length: int | None,
+    blank: str,
 ) -> None:
     headers = {"host": "nas", **extra} | ({} if length is None else {"content-length": str(length)})
     lines = [
@@ -100,7 +136,12 @@ def test_a_well_formed_request_is_read_as_it_was_written(
     data = "\r\n".join([*lines, "", ""]).encode()
     head = main.Head()
     assert head.feed(data + b"\0the body\n")
-    assert (head.method, head.path, head.query, head.version) == (method, "/" + path, query, version)
+    assert (head.method, head.path, head.query, head.version) == (
+        method,
+        "/" + path,
+        query,
+        version,
+    )
     assert (head.headers, head.length, head.size) == (headers, length or 0, len(data))
 
 
@@ -122,7 +163,10 @@ def read_token(line: str) -> tuple[str, str]:
         if width := widths.get(kind):
             value, at = value + chr(int(line[at + 2 : at + 2 + width], 16)), at + 2 + width
         else:
-            value, at = value + {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\"}[kind], at + 2
+            value, at = (
+                value + {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\"}[kind],
+                at + 2,
+            )
     return value, line[at + 1 :]
 
 
@@ -138,9 +182,9 @@ def read_line(line: str) -> dict[str, str]:
 
 
 any_text = st.text(st.characters(), max_size=60)  # surrogates too
-nasty_text = st.lists(st.sampled_from(['"', "\\", "\n", "\r", "\t", " ", "=", "\x1b[2J", "\u2028", "a", "ä"])).map(
-    "".join
-)
+nasty_text = st.lists(
+    st.sampled_from(['"', "\\", "\n", "\r", "\t", " ", "=", "\x1b[2J", "\u2028", "a", "ä"])
+).map("".join)
 
 
 @given(st.lists(st.one_of(any_text, nasty_text, st.integers(), st.floats()), max_size=4))
@@ -159,7 +203,9 @@ def test_a_long_value_is_cut_so_that_a_line_stays_whole(value: str) -> None:
 
 
 @given(st.one_of(any_text, nasty_text), st.text())
-def test_a_full_name_is_never_empty_and_holds_no_ampersand_of_gecos(gecos: str, username: str) -> None:
+def test_a_full_name_is_never_empty_and_holds_no_ampersand_of_gecos(
+    gecos: str, username: str
+) -> None:
     name = main.full_name(gecos, username)
     assert name or not username
     assert "&" not in name or "&" in username
@@ -181,7 +227,11 @@ def test_an_email_is_empty_or_an_address_that_gecos_holds(gecos: str) -> None:
     assert not found or re.fullmatch(r"[^\s@<>,;\"]+@[A-Za-z0-9.-]+", found, re.ASCII)
 
 
-@given(local, domain, st.sampled_from(["{}", "Jane Doe,{}", "Jane Doe <{}>", "a,b,c,d,x; {} ;y", " <{}> "]))
+@given(
+    local,
+    domain,
+    st.sampled_from(["{}", "Jane Doe,{}", "Jane Doe <{}>", "a,b,c,d,x; {} ;y", " <{}> "]),
+)
 def test_an_email_is_found_wherever_gecos_holds_it(local: str, domain: str, gecos: str) -> None:
     address = f"{local[:60]}@{domain[:60].rstrip('.')}"
     assert main.email(gecos.format(address)) == address
@@ -190,7 +240,9 @@ def test_an_email_is_found_wherever_gecos_holds_it(local: str, domain: str, geco
 @pytest.mark.parametrize("setting", main.SETTINGS, ids=lambda setting: setting.name)
 def test_a_reader_of_a_setting_raises_nothing_but_value_error(setting: main.Setting) -> None:
     numbers = st.one_of(
-        st.integers().map(str), st.floats().map(str), st.from_regex(r"[+-]?[0-9_\u0660-\u0669]*\.?[0-9]*")
+        st.integers().map(str),
+        st.floats().map(str),
+        st.from_regex(r"[+-]?[0-9_\u0660-\u0669]*\.?[0-9]*"),
     )
 
     @given(st.one_of(any_text, numbers).filter(bool))
@@ -206,7 +258,12 @@ def test_a_reader_of_a_setting_raises_nothing_but_value_error(setting: main.Sett
     reads()
 
 
-@given(st.one_of(any_text, st.builds("{}{}{}".format, st.ip_addresses(), st.sampled_from("%/, :x"), st.text("01"))))
+@given(
+    st.one_of(
+        any_text,
+        st.builds("{}{}{}".format, st.ip_addresses(), st.sampled_from("%/, :x"), st.text("01")),
+    )
+)
 def test_what_is_no_plain_address_is_no_client(text: str) -> None:
     assume("%" in text or not set(text) <= set("0123456789abcdefABCDEF.:"))
     with pytest.raises(ValueError):  # noqa: PT011 - ipaddress has many texts
@@ -214,11 +271,15 @@ def test_what_is_no_plain_address_is_no_client(text: str) -> None:
 
 
 @given(st.ip_addresses())
-def test_an_address_is_a_client_as_it_is_written(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
+def test_an_address_is_a_client_as_it_is_written(
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address,
+) -> None:
     client = main.read_client(str(address))
     plain = getattr(address, "ipv4_mapped", None) or address
     assert client.address == str(plain)
-    assert client.network == str(plain if plain.version == 4 else ipaddress.ip_network((int(plain), 64), strict=False))
+    assert client.network == str(
+        plain if plain.version == 4 else ipaddress.ip_network((int(plain), 64), strict=False)
+    )
 
 
 body_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

@@ -26,7 +26,10 @@ class Blocker:
             etc.add_user(name, right(name))
         for fifo in ("calls", "gate"):
             os.mkfifo(etc.path / fifo)
-        etc.script("block", "case $PAM_USER in hang*) echo $PAM_USER >/etc/calls; read line </etc/gate;; esac\n")
+        etc.script(
+            "block",
+            "case $PAM_USER in hang*) echo $PAM_USER >/etc/calls; read line </etc/gate;; esac\n",
+        )
         etc.pam("ugos-auth-proxy", "auth required pam_exec.so quiet /etc/block\n" + PLAIN)
         self.calls = os.open(etc.path / "calls", os.O_RDWR)
         self.gate = os.open(etc.path / "gate", os.O_RDWR)
@@ -80,7 +83,9 @@ def test_as_many_calls_run_at_once_as_there_are_processors(start: Start, blocker
         blocker.release()
         assert blocker.next_call()
     blocker.release(len(CPUS))
-    assert [answer.result().json for answer in logins] == [{"valid": True, "username": n} for n in blocker.names]
+    assert [answer.result().json for answer in logins] == [
+        {"valid": True, "username": n} for n in blocker.names
+    ]
 
 
 def test_a_login_that_waits_4_seconds_for_its_turn_is_503(start: Start, blocker: Blocker) -> None:
@@ -104,7 +109,9 @@ def test_a_login_that_waits_4_seconds_for_its_turn_is_503(start: Start, blocker:
     assert service.request("GET", "/ready").status == 200
 
 
-def test_a_login_at_its_usual_place_does_not_wait_for_a_flood_of_others(start: Start, blocker: Blocker) -> None:
+def test_a_login_at_its_usual_place_does_not_wait_for_a_flood_of_others(
+    start: Start, blocker: Blocker
+) -> None:
     service = start()
     assert service.validate("des", right("des")).json["valid"] is True
     kept = fill(blocker, service)
@@ -122,7 +129,9 @@ def test_a_login_at_its_usual_place_does_not_wait_for_a_flood_of_others(start: S
     assert [future.result().status for future in kept] == [200] * len(kept)
 
 
-def test_two_hung_calls_are_503_after_10_seconds_and_cost_only_themselves(start: Start, blocker: Blocker) -> None:
+def test_two_hung_calls_are_503_after_10_seconds_and_cost_only_themselves(
+    start: Start, blocker: Blocker
+) -> None:
     service = start()
     began = time.monotonic()
     hung = [future.result() for future in fill(blocker, service)]
@@ -139,7 +148,9 @@ def test_two_hung_calls_are_503_after_10_seconds_and_cost_only_themselves(start:
     assert time.monotonic() - began < 8
 
 
-def test_with_eight_hung_calls_none_is_begun_and_ready_says_so(start: Start, blocker: Blocker) -> None:
+def test_with_eight_hung_calls_none_is_begun_and_ready_says_so(
+    start: Start, blocker: Blocker
+) -> None:
     service = start()
     names, hung = blocker.names, 0
     while hung < 8:
@@ -175,7 +186,9 @@ def test_with_eight_hung_calls_none_is_begun_and_ready_says_so(start: Start, blo
 class Step(main.Call):
     """A call that notes when it runs, and ends when `go` is set."""
 
-    def __init__(self, name: str, order: list[str], go: threading.Event, preferred: bool = False) -> None:
+    def __init__(
+        self, name: str, order: list[str], go: threading.Event, preferred: bool = False
+    ) -> None:
         super().__init__()
         self.name, self.order, self.go, self.preferred = name, order, go, preferred
 

@@ -78,7 +78,9 @@ def test_an_empty_file_is_named(start: Start, etc: Etc, filename: str) -> None:
 
 def test_a_shadow_file_for_its_group_only_names_the_group_that_helps(start: Start) -> None:
     service = start(user=65534, groups=[100])
-    assert_not_ready(service, "/etc/shadow", "gid 42", "uid 65534", "100", "RUN_AS=65534:42 in .env")
+    assert_not_ready(
+        service, "/etc/shadow", "gid 42", "uid 65534", "100", "RUN_AS=65534:42 in .env"
+    )
 
 
 def test_a_shadow_file_for_root_only_names_the_user_that_helps(start: Start, etc: Etc) -> None:
@@ -96,7 +98,8 @@ def test_a_file_that_this_user_may_not_read_is_named(start: Start, etc: Etc, fil
 
 
 @pytest.mark.parametrize(
-    "setting", [{"MIN_UID": 40000}, {"MIN_UID": 1, "MAX_UID": 100}, {"ALLOWED_GROUPS": "nogroup,not there"}]
+    "setting",
+    [{"MIN_UID": 40000}, {"MIN_UID": 1, "MAX_UID": 100}, {"ALLOWED_GROUPS": "nogroup,not there"}],
 )
 def test_without_a_served_account_it_is_not_ready(start: Start, setting: dict[str, object]) -> None:
     assert_not_ready(start(**setting), "account", *setting)
@@ -111,10 +114,14 @@ def test_an_account_by_primary_group_or_by_membership_is_enough(start: Start) ->
     ("phase", "control"),
     [*itertools.product(("auth", "account"), ("required", "requisite")), ("auth", "sufficient")],
 )
-def test_a_missing_module_in_either_phase_is_not_ready(start: Start, etc: Etc, phase: str, control: str) -> None:
+def test_a_missing_module_in_either_phase_is_not_ready(
+    start: Start, etc: Etc, phase: str, control: str
+) -> None:
     service = start()
     other = "account" if phase == "auth" else "auth"
-    etc.pam("ugos-auth-proxy", f"{phase} {control} pam_not_there.so\n{other} required pam_unix.so\n")
+    etc.pam(
+        "ugos-auth-proxy", f"{phase} {control} pam_not_there.so\n{other} required pam_unix.so\n"
+    )
     assert_not_ready(service, "PAM")
     etc.pam("ugos-auth-proxy", PLAIN)
     assert ready(service).status == 200
@@ -156,7 +163,9 @@ def test_a_mounted_file_is_warned_of_and_stale_when_the_host_replaces_it(
 ) -> None:
     service = start(before=mount(host.path / filename, f"/etc/{filename}"))
     warnings = [line for line in service.log_lines() if "level=WARNING" in line]
-    assert [line for line in warnings if f"/etc/{filename}" in line and "directory" in line] == warnings
+    assert [
+        line for line in warnings if f"/etc/{filename}" in line and "directory" in line
+    ] == warnings
     assert len(warnings) == 1
     assert ready(service).status == 200
     assert service.validate("des", right("des")).json["valid"] is True
@@ -197,7 +206,9 @@ def test_links_into_a_mounted_directory_are_live(start: Start, etc: Etc, host: E
     assert service.validate("des", right("des")).json["valid"] is False
 
 
-def test_a_mounted_file_behind_a_link_is_stale_when_it_is_replaced(start: Start, etc: Etc, host: Etc) -> None:
+def test_a_mounted_file_behind_a_link_is_stale_when_it_is_replaced(
+    start: Start, etc: Etc, host: Etc
+) -> None:
     (etc.path / "shadow").unlink()
     (etc.path / "shadow").symlink_to("/mnt/shadow")
     (host.path / "shadow2").write_text(host.read("shadow"))
@@ -207,7 +218,9 @@ def test_a_mounted_file_behind_a_link_is_stale_when_it_is_replaced(start: Start,
     assert_stale(service, "/etc/shadow")
 
 
-def test_no_error_text_names_what_a_module_is_called_in_the_log_only(start: Start, etc: Etc) -> None:
+def test_no_error_text_names_what_a_module_is_called_in_the_log_only(
+    start: Start, etc: Etc
+) -> None:
     """The text of /ready goes to everybody: it names files, ids and PAM's code, but no account."""
     service = start()
     etc.pam("ugos-auth-proxy", PLAIN + "account required pam_not_there.so\n")

@@ -16,7 +16,11 @@ README = ROOT / "README.md"
 
 def run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     """main.py, which must exit by itself; the address would be harmless if it did not."""
-    env = {"HOST": "127.0.0.1", "PORT": str(free_port()), "COVERAGE_FILE": str(COVERAGE_FOLDER / ".coverage")} | env
+    env = {
+        "HOST": "127.0.0.1",
+        "PORT": str(free_port()),
+        "COVERAGE_FILE": str(COVERAGE_FOLDER / ".coverage"),
+    } | env
     command = [*python(), *arguments]
     return subprocess.run(
         command,
@@ -31,7 +35,19 @@ def run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
 
 BAD = {
     "HOST": ["nowhere.invalid", "256.1.1.1", "a..b", "[::1]", "x" * 80],
-    "PORT": ["0", "65536", "-1", "+80", "8_0", "80.0", "http", " 8080", "0x50", "\u0668", "9" * 5000],
+    "PORT": [
+        "0",
+        "65536",
+        "-1",
+        "+80",
+        "8_0",
+        "80.0",
+        "http",
+        " 8080",
+        "0x50",
+        "\u0668",
+        "9" * 5000,
+    ],
     "AUTH_TOKEN": [
         "x" * 15,
         "spaces in the token",
@@ -55,8 +71,12 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize(("name", "value"), [(n, v) for n, vs in BAD.items() for v in vs], ids=lambda x: repr(x[:24]))
-def test_a_bad_value_stops_the_start_with_one_line_that_names_the_variable(name: str, value: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "value"), [(n, v) for n, vs in BAD.items() for v in vs], ids=lambda x: repr(x[:24])
+)
+def test_a_bad_value_stops_the_start_with_one_line_that_names_the_variable(
+    name: str, value: str
+) -> None:
     done = run(**{name: value})
     assert len(done.stderr.splitlines()) == 1, done.stderr
     assert done.stderr.endswith("\n")
@@ -70,7 +90,8 @@ def test_every_setting_has_its_bad_values_here() -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["", "\n", "too-short\n", f"{TOKEN}\n\n", f"{TOKEN} \n", f" {TOKEN}", f"{TOKEN}\n{TOKEN}"]
+    "content",
+    ["", "\n", "too-short\n", f"{TOKEN}\n\n", f"{TOKEN} \n", f" {TOKEN}", f"{TOKEN}\n{TOKEN}"],
 )
 def test_a_bad_token_file_stops_the_start_and_is_not_shown(tmp_path: Path, content: str) -> None:
     (tmp_path / "token").write_text(content)
@@ -121,7 +142,9 @@ def test_the_limits_of_each_number_are_allowed() -> None:
         for value in (low, high):
             assert getattr(main.Settings({name: str(value)}), name.lower()) == value
     assert main.Settings({"FAIL_DELAY": "0.25"}).fail_delay == 0.25
-    assert main.Settings({"ALLOWED_GROUPS": "media team , users"}).allowed_groups == frozenset({"media team", "users"})
+    assert main.Settings({"ALLOWED_GROUPS": "media team , users"}).allowed_groups == frozenset(
+        {"media team", "users"}
+    )
 
 
 def test_version() -> None:
@@ -138,11 +161,16 @@ def test_help_lists_every_setting_with_its_default() -> None:
         assert default in line
 
 
-@pytest.mark.parametrize("arguments", [["-h"], ["--port", "80"], ["serve"], [""], ["--version", "x"], ["--help=x"]])
+@pytest.mark.parametrize(
+    "arguments", [["-h"], ["--port", "80"], ["serve"], [""], ["--version", "x"], ["--help=x"]]
+)
 def test_any_other_argument_exits_2(arguments: list[str]) -> None:
     done = run(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
-    assert f"unknown argument {arguments[-1] if arguments[0] == '' else arguments[0]!r}" in done.stderr.splitlines()[0]
+    assert (
+        f"unknown argument {arguments[-1] if arguments[0] == '' else arguments[0]!r}"
+        in done.stderr.splitlines()[0]
+    )
     assert "Traceback" not in done.stderr
 
 
@@ -161,7 +189,9 @@ def test_a_used_port_is_said_in_one_line() -> None:
 
 def test_the_readme_lists_the_settings_of_the_code() -> None:
     table = re.search(
-        r"^\| *variable *\| *default *\| *meaning *\|\n\|[-| :]+\|\n((?:\|.*\n)+)", README.read_text(), re.M | re.I
+        r"^\| *variable *\| *default *\| *meaning *\|\n\|[-| :]+\|\n((?:\|.*\n)+)",
+        README.read_text(),
+        re.M | re.I,
     )
     assert table, "no table with the columns variable, default, meaning"
     listed: list[tuple[str, str]] = []
@@ -186,7 +216,9 @@ def test_a_start_with_nothing_unusual_warns_of_nothing(start: Start) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])  # noqa: S104
-def test_no_token_on_an_address_that_is_not_loopback_is_warned_of_once(start: Start, host: str) -> None:
+def test_no_token_on_an_address_that_is_not_loopback_is_warned_of_once(
+    start: Start, host: str
+) -> None:
     (line,) = warnings(start, HOST=host)
     assert "AUTH_TOKEN" in line
 

@@ -13,7 +13,9 @@ INVALID = {"valid": False, "error": "Invalid credentials"}
 TOO_MANY = {"valid": False, "error": "Too many failed logins"}
 
 
-def guess(service: Service, name: str = "des", number: int = 1, client: str = "192.0.2.1") -> list[int]:
+def guess(
+    service: Service, name: str = "des", number: int = 1, client: str = "192.0.2.1"
+) -> list[int]:
     """The statuses of so many wrong guesses in turn; `client` counts where a token is set."""
     return [service.validate(name, WRONG, X_Forwarded_For=client).status for _ in range(number)]
 
@@ -53,7 +55,11 @@ def test_another_name_or_client_is_still_asked(proxied: Service) -> None:
 
 
 def test_names_that_mean_one_account_are_counted_as_one(proxied: Service) -> None:
-    assert guess(proxied, "des ") + guess(proxied, " des") + guess(proxied, "des") == [200, 200, 200]
+    assert guess(proxied, "des ") + guess(proxied, " des") + guess(proxied, "des") == [
+        200,
+        200,
+        200,
+    ]
     assert_throttled(good(proxied))
 
 
@@ -86,14 +92,18 @@ def test_a_fault_of_pam_counts_for_nobody(proxied: Service, etc: Etc) -> None:
 
 
 @pytest.mark.parametrize("name", ["des", "no.such.user", "yescrypt"])
-def test_50_wrong_guesses_at_once_get_exactly_max_failures_verdicts(start: Start, name: str) -> None:
+def test_50_wrong_guesses_at_once_get_exactly_max_failures_verdicts(
+    start: Start, name: str
+) -> None:
     service = start(MAX_FAILURES=7)
     answers = parallel(lambda _: service.validate(name, WRONG), range(50))
     assert collections.Counter(answer.status for answer in answers) == {200: 7, 429: 43}
     assert all(answer.json == (INVALID if answer.status == 200 else TOO_MANY) for answer in answers)
 
 
-def test_right_logins_at_once_are_all_asked_where_one_refusal_would_be_too_many(start: Start) -> None:
+def test_right_logins_at_once_are_all_asked_where_one_refusal_would_be_too_many(
+    start: Start,
+) -> None:
     service = start(MAX_FAILURES=1)
     answers = parallel(lambda _: service.validate("des", right("des")).json, range(32))
     assert answers == [{"valid": True, "username": "des"}] * 32
@@ -106,7 +116,9 @@ def test_guesses_at_once_from_many_clients_end_at_the_ceiling(start: Start) -> N
     assert collections.Counter(answers) == {200: 20, 429: 40}
 
 
-def test_over_all_clients_a_served_name_has_a_ceiling_except_at_its_usual_places(proxied: Service) -> None:
+def test_over_all_clients_a_served_name_has_a_ceiling_except_at_its_usual_places(
+    proxied: Service,
+) -> None:
     assert good(proxied, client="192.0.2.1").json["valid"] is True
     for number in range(10):
         assert guess(proxied, number=3, client=f"198.51.100.{number}") == [200, 200, 200]
@@ -118,7 +130,9 @@ def test_over_all_clients_a_served_name_has_a_ceiling_except_at_its_usual_places
 
 
 def test_a_name_that_is_not_served_has_no_ceiling(proxied: Service) -> None:
-    answers = [status for n in range(12) for status in guess(proxied, "no.such.user", 3, f"198.51.100.{n}")]
+    answers = [
+        status for n in range(12) for status in guess(proxied, "no.such.user", 3, f"198.51.100.{n}")
+    ]
     assert answers == [200] * 36
 
 
@@ -172,7 +186,9 @@ def test_zero_turns_it_off(start: Start) -> None:
 
 
 @pytest.mark.parametrize("name", ["des", "no.such.user"])
-def test_without_a_token_a_forged_forwarded_address_counts_for_nothing(start: Start, name: str) -> None:
+def test_without_a_token_a_forged_forwarded_address_counts_for_nothing(
+    start: Start, name: str
+) -> None:
     service = start(MAX_FAILURES=3)
     answers = [status for n in range(5) for status in guess(service, name, 1, f"198.51.100.{n}")]
     assert answers == [200, 200, 200, 429, 429]
@@ -190,10 +206,14 @@ def test_without_a_token_clients_are_told_apart_by_their_own_address(start: Star
 
 
 def test_a_wrong_token_believes_no_forwarded_address_and_asks_nobody(proxied: Service) -> None:
-    answer = proxied.validate("des", right("des"), Authorization=f"Bearer {TOKEN}x", X_Forwarded_For="198.51.100.7")
+    answer = proxied.validate(
+        "des", right("des"), Authorization=f"Bearer {TOKEN}x", X_Forwarded_For="198.51.100.7"
+    )
     assert answer.status == 401
     proxied.wait_for_log("event=request client=127.0.0.1 ")
-    assert not any("event=verdict" in line or "198.51.100.7" in line for line in proxied.log_lines())
+    assert not any(
+        "event=verdict" in line or "198.51.100.7" in line for line in proxied.log_lines()
+    )
 
 
 @pytest.mark.parametrize(
@@ -217,7 +237,9 @@ def test_a_wrong_token_believes_no_forwarded_address_and_asks_nobody(proxied: Se
     ],
     ids=ascii,
 )
-def test_with_the_token_exactly_one_valid_address_is_believed(proxied: Service, header: str, client: str) -> None:
+def test_with_the_token_exactly_one_valid_address_is_believed(
+    proxied: Service, header: str, client: str
+) -> None:
     proxied.validate("no.such.user", WRONG, X_Forwarded_For=header)
     assert f" client={client} " in proxied.wait_for_log("event=verdict ")
     assert f" client={client} " in proxied.wait_for_log("event=request ")
@@ -259,7 +281,11 @@ REFUSED = main.Verdict("Invalid credentials", "PAM_AUTH_ERR")
 
 
 def asks(
-    throttle: main.Throttle, name: str, client: main.Client = CLIENT, served: bool = True, says: Any = REFUSED
+    throttle: main.Throttle,
+    name: str,
+    client: main.Client = CLIENT,
+    served: bool = True,
+    says: Any = REFUSED,
 ) -> int:
     """Ask once; the status that the login is answered with."""
     try:
@@ -270,7 +296,9 @@ def asks(
     return 200
 
 
-def test_made_up_names_never_push_out_the_count_of_an_account(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_made_up_names_never_push_out_the_count_of_an_account(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(main.Table, "SIZE", 5)
     throttle = main.Throttle(2, 300)
     assert [asks(throttle, "des") for _ in range(2)] == [200, 200]
@@ -290,7 +318,9 @@ def test_the_tables_are_bounded_and_the_oldest_go_first(monkeypatch: pytest.Monk
         assert asks(throttle, name) == 200
         asks(throttle, f"made.up.{number}", served=False)
         asks(throttle, f"usual{number}", says=main.Verdict("", "PAM_SUCCESS"))
-    assert all(len(table) <= 5 for table in vars(throttle).values() if isinstance(table, main.Table))
+    assert all(
+        len(table) <= 5 for table in vars(throttle).values() if isinstance(table, main.Table)
+    )
     assert [asks(throttle, f"account{number}") for number in range(15, 20)] == [429] * 5
     assert asks(throttle, "account0") == 200
     assert not throttle.pending

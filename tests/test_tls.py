@@ -24,8 +24,17 @@ class Pair(NamedTuple):
 def make_pair(folder: Path) -> Pair:
     """A certificate for 127.0.0.1, and its key."""
     pair = Pair(folder / "cert.pem", folder / "key.pem")
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=nas"
-    options = ["-addext", "subjectAltName=IP:127.0.0.1", "-out", str(pair.cert), "-keyout", str(pair.key)]
+    command = (
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=nas"
+    )
+    options = [
+        "-addext",
+        "subjectAltName=IP:127.0.0.1",
+        "-out",
+        str(pair.cert),
+        "-keyout",
+        str(pair.key),
+    ]
     subprocess.run([*command.split(), *options], check=True, capture_output=True)
     return pair
 
@@ -58,9 +67,14 @@ def connect(pair: Pair) -> Connect:
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_tls_1_2_and_1_3_log_in(start_tls: Start, connect: Connect, version: ssl.TLSVersion) -> None:
+def test_tls_1_2_and_1_3_log_in(
+    start_tls: Start, connect: Connect, version: ssl.TLSVersion
+) -> None:
     with connect(start_tls(), version) as wire:
-        assert wire.send(login("des", right("des"))).answer().json == {"valid": True, "username": "des"}
+        assert wire.send(login("des", right("des"))).answer().json == {
+            "valid": True,
+            "username": "des",
+        }
         assert wire.send(login("des", WRONG)).answer().json["valid"] is False
         assert wire.send(HEALTH[:-2] + b"Connection: close\r\n\r\n").last().status == 200
 
@@ -75,8 +89,12 @@ def test_older_tls_is_refused(start_tls: Start, connect: Connect, version: ssl.T
         assert wire.send(HEALTH).answer().status == 200
 
 
-@pytest.mark.parametrize("sent", [b"", b"\x16\x03\x01\x02\0\1"], ids=["nothing", "the start of a hello"])
-def test_a_client_that_says_nothing_blocks_no_other_and_is_cut(start_tls: Start, connect: Connect, sent: bytes) -> None:
+@pytest.mark.parametrize(
+    "sent", [b"", b"\x16\x03\x01\x02\0\1"], ids=["nothing", "the start of a hello"]
+)
+def test_a_client_that_says_nothing_blocks_no_other_and_is_cut(
+    start_tls: Start, connect: Connect, sent: bytes
+) -> None:
     service = start_tls(REQUEST_TIMEOUT=1.5)
     with Wire(service).send(sent) as silent:
         with connect(service) as wire:
@@ -92,7 +110,9 @@ def test_a_request_that_drips_in_tls_is_cut(start_tls: Start, connect: Connect) 
         assert time.monotonic() - began > 0.9
 
 
-def test_a_connection_that_is_kept_alive_and_idle_is_cut(start_tls: Start, connect: Connect) -> None:
+def test_a_connection_that_is_kept_alive_and_idle_is_cut(
+    start_tls: Start, connect: Connect
+) -> None:
     with connect(start_tls(REQUEST_TIMEOUT=1)) as wire:
         wire.send(HEALTH).answer()
         assert wire.closed()
@@ -145,7 +165,10 @@ def test_a_silent_client_makes_room(start_tls: Start, connect: Connect) -> None:
 
 
 def test_one_of_the_two_files_alone_is_an_error(start: Start, pair: Pair) -> None:
-    for options, missing in (({"TLS_CERT": pair.cert}, "TLS_KEY"), ({"TLS_KEY": pair.key}, "TLS_CERT")):
+    for options, missing in (
+        ({"TLS_CERT": pair.cert}, "TLS_KEY"),
+        ({"TLS_KEY": pair.key}, "TLS_CERT"),
+    ):
         service = start(**options)
         assert service.process.poll() == 2
         (line,) = service.log_lines()
@@ -159,4 +182,6 @@ def test_connections_cut_during_the_handshake_leave_no_thread_behind(start_tls: 
         for connection in parallel(lambda _: service.connect(), range(900)):
             stack.enter_context(connection)
         # the two are those that are let in
-        await_that(lambda: threads(service) <= before + 2, "threads are kept as long as their peers like")
+        await_that(
+            lambda: threads(service) <= before + 2, "threads are kept as long as their peers like"
+        )

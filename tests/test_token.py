@@ -25,7 +25,9 @@ def test_without_a_token_nobody_is_asked_for_one(service: Service) -> None:
 
 def test_the_right_token_lets_in(guarded: Service) -> None:
     assert ask(guarded, f"Bearer {TOKEN}").json == {"valid": True, "username": "des"}
-    user = guarded.request("GET", "/user-info?username=des", headers={"Authorization": f"Bearer {TOKEN}"})
+    user = guarded.request(
+        "GET", "/user-info?username=des", headers={"Authorization": f"Bearer {TOKEN}"}
+    )
     assert user.json["exists"] is True
 
 
@@ -82,7 +84,9 @@ def test_the_token_may_come_from_a_file(start: Start, tmp_path: Path, newline: s
 
 
 @pytest.mark.parametrize(
-    "token", ["Sixteen-visible!", "".join(map(chr, range(0x21, 0x7F)))], ids=["16 characters", "all visible"]
+    "token",
+    ["Sixteen-visible!", "".join(map(chr, range(0x21, 0x7F)))],
+    ids=["16 characters", "all visible"],
 )
 def test_a_token_is_16_or_more_visible_characters(start: Start, token: str) -> None:
     service = start(AUTH_TOKEN=keep_secret(token))
@@ -93,7 +97,9 @@ def test_a_token_is_16_or_more_visible_characters(start: Start, token: str) -> N
 def client_of(service: Service, forwarded: str, status: int = 200, **headers: str) -> str:
     """The client that the log names for a login with this X-Forwarded-For."""
     seen = len(service.log_lines())
-    assert service.validate("des", right("des"), X_Forwarded_For=forwarded, **headers).status == status
+    assert (
+        service.validate("des", right("des"), X_Forwarded_For=forwarded, **headers).status == status
+    )
     line = service.wait_for_log("event=verdict" if status == 200 else "event=request", after=seen)
     return line.partition("client=")[2].partition(" ")[0]
 
@@ -107,13 +113,25 @@ def client_of(service: Service, forwarded: str, status: int = 200, **headers: st
         (" 192.0.2.7\t", "192.0.2.7"),
     ],
 )
-def test_with_the_token_the_client_is_who_is_forwarded(guarded: Service, forwarded: str, client: str) -> None:
+def test_with_the_token_the_client_is_who_is_forwarded(
+    guarded: Service, forwarded: str, client: str
+) -> None:
     assert client_of(guarded, forwarded) == client
 
 
 @pytest.mark.parametrize(
     "forwarded",
-    ["", "192.0.2.7, 192.0.2.8", "192.0.2.7,", "192.0.2", "192.0.2.07", "fe80::1%eth0", "nas", "192.0.2.7:80", "[::1]"],
+    [
+        "",
+        "192.0.2.7, 192.0.2.8",
+        "192.0.2.7,",
+        "192.0.2",
+        "192.0.2.07",
+        "fe80::1%eth0",
+        "nas",
+        "192.0.2.7:80",
+        "[::1]",
+    ],
 )
 def test_what_is_not_exactly_one_address_is_not_believed(guarded: Service, forwarded: str) -> None:
     assert client_of(guarded, forwarded) == "127.0.0.1"

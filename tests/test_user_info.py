@@ -65,7 +65,9 @@ def test_an_account_that_is_not_served_does_not_exist(service: Service, name: st
     assert (response.status, response.json) == (200, NOT_FOUND)
 
 
-@pytest.mark.parametrize("name", ["sha512.locked", "sha512.expired", "sha512.mustchange", "nopassword", "star"])
+@pytest.mark.parametrize(
+    "name", ["sha512.locked", "sha512.expired", "sha512.mustchange", "nopassword", "star"]
+)
 def test_an_account_that_cannot_log_in_exists(service: Service, name: str) -> None:
     assert info(service, name).json["exists"] is True
 
@@ -77,10 +79,13 @@ def groups_restored(service: Service) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("groups_restored")
-def test_the_primary_group_comes_first_then_the_files_order_each_name_once(service: Service) -> None:
+def test_the_primary_group_comes_first_then_the_files_order_each_name_once(
+    service: Service,
+) -> None:
     member = "jane.doe"
     service.etc.replace(
-        "group", f"z:x:900:{member}\nadmin:x:10:{member}\na:x:800:{member}\nb:x:800:{member}\nm:x:50:{member}\n"
+        "group",
+        f"z:x:900:{member}\nadmin:x:10:{member}\na:x:800:{member}\nb:x:800:{member}\nm:x:50:{member}\n",
     )
     assert info(service, member).json["groups"] == ["admin", "z", "a", "m"]
 
@@ -94,13 +99,17 @@ def test_a_gid_without_a_name_is_left_out(service: Service) -> None:
 
 @pytest.mark.usefixtures("groups_restored")
 def test_a_group_row_that_nss_does_not_read_is_no_fault(service: Service) -> None:
-    service.etc.replace("group", "#admin:x:10:jane.doe\n\nshort:x:5\nx:x:nan:jane.doe\ndocker:x:121:jane.doe\n")
+    service.etc.replace(
+        "group", "#admin:x:10:jane.doe\n\nshort:x:5\nx:x:nan:jane.doe\ndocker:x:121:jane.doe\n"
+    )
     assert info(service, "jane.doe").json["groups"] == ["docker"]
 
 
 @pytest.mark.usefixtures("groups_restored")
 def test_an_account_in_600_groups_is_told_all(service: Service) -> None:
-    service.etc.replace("group", "".join(f"g{gid}:x:{gid}:jane.doe\n" for gid in range(3000, 3600)) + GROUPS)
+    service.etc.replace(
+        "group", "".join(f"g{gid}:x:{gid}:jane.doe\n" for gid in range(3000, 3600)) + GROUPS
+    )
     groups = info(service, "jane.doe").json["groups"]
     assert groups[:2] == ["admin", "g3000"]
     assert len(groups) == 605
@@ -127,7 +136,11 @@ def test_a_new_membership_is_seen_by_the_next_request(start: Start, etc: Etc) ->
         ("& van &,x", "Gecos.user van Gecos.user", ""),
         ("Ann,ann@example.org,b@example.org", "Ann", "ann@example.org"),
         ("ann@example.org", "ann@example.org", "ann@example.org"),
-        (f"Ann,{'a' * 242}@example.org", "Ann", f"{'a' * 242}@example.org"),  # 254 characters, the most (RFC 5321)
+        (
+            f"Ann,{'a' * 242}@example.org",
+            "Ann",
+            f"{'a' * 242}@example.org",
+        ),  # 254 characters, the most (RFC 5321)
         (f"Ann,{'a' * 243}@example.org", "Ann", ""),
         ("Ann Other <ann@example.org>", "Ann Other <ann@example.org>", "ann@example.org"),
         ("Ann,Mail <ann.o+x@mail.example.org>", "Ann", "ann.o+x@mail.example.org"),
@@ -139,7 +152,9 @@ def test_a_new_membership_is_seen_by_the_next_request(start: Start, etc: Etc) ->
     ],
     ids=ascii,
 )
-def test_name_and_email_come_from_gecos(start: Start, gecos: str, full_name: str, email: str) -> None:
+def test_name_and_email_come_from_gecos(
+    start: Start, gecos: str, full_name: str, email: str
+) -> None:
     answer = told(start(), "gecos.user", gecos=gecos)
     assert (answer["full_name"], answer["email"]) == (full_name or "gecos.user", email)
 
@@ -154,7 +169,9 @@ def test_a_name_beyond_ascii_is_found(service: Service) -> None:
 
 
 @pytest.mark.usefixtures("groups_restored")
-def test_a_group_name_that_is_not_utf_8_is_told_with_the_replacement_character(service: Service) -> None:
+def test_a_group_name_that_is_not_utf_8_is_told_with_the_replacement_character(
+    service: Service,
+) -> None:
     service.etc.replace("group", "admin:x:10:\nb\udcfcro:x:11:jane.doe\n")
     assert info(service, "jane.doe").json["groups"] == ["admin", "b\ufffdro"]
 
@@ -165,7 +182,10 @@ def test_min_uid_and_max_uid_are_both_served(start: Start, etc: Etc) -> None:
     service = start(MIN_UID=500, MAX_UID=2000)
     exists = [info(service, f"uid{uid}").json["exists"] for uid in (499, 500, 2000, 2001)]
     assert exists == [False, True, True, False]
-    valid = [service.validate(f"uid{uid}", "right-password").json["valid"] for uid in (499, 500, 2000, 2001)]
+    valid = [
+        service.validate(f"uid{uid}", "right-password").json["valid"]
+        for uid in (499, 500, 2000, 2001)
+    ]
     assert valid == [False, True, True, False]
 
 
@@ -187,7 +207,10 @@ def test_only_members_of_allowed_groups_exist(start: Start) -> None:
 
 def test_the_username_is_stripped(service: Service) -> None:
     assert info(service, " jane.doe\n").json["username"] == "jane.doe"
-    assert service.request("GET", "/user-info?username=+jane.doe+&other=1").json["username"] == "jane.doe"
+    assert (
+        service.request("GET", "/user-info?username=+jane.doe+&other=1").json["username"]
+        == "jane.doe"
+    )
 
 
 @pytest.mark.parametrize(
@@ -253,9 +276,13 @@ def test_without_group_no_short_list_is_given(start: Start, etc: Etc) -> None:
 
 
 @pytest.mark.parametrize("database", ["passwd", "group"])
-def test_what_the_file_has_and_nss_does_not_find_is_a_fault(start: Start, etc: Etc, database: str) -> None:
+def test_what_the_file_has_and_nss_does_not_find_is_a_fault(
+    start: Start, etc: Etc, database: str
+) -> None:
     """As when the file could not be opened for a moment: NSS then says `none`, without an error."""
-    etc.replace("nsswitch.conf", etc.read("nsswitch.conf").replace(f"{database}: files", f"{database}: db"))
+    etc.replace(
+        "nsswitch.conf", etc.read("nsswitch.conf").replace(f"{database}: files", f"{database}: db")
+    )
     service = start()
     assert_unavailable(info(service, "jane.doe"))
 
@@ -316,7 +343,9 @@ def test_the_descriptor_limit_is_raised_for_the_connections(start: Start) -> Non
     assert soft >= 300
 
 
-@pytest.mark.parametrize("row", ["#bob:x:1011:100::/:/bin/sh", "+nis:x:1012:100::/:", "huge:x:99999999999:100::/:"])
+@pytest.mark.parametrize(
+    "row", ["#bob:x:1011:100::/:/bin/sh", "+nis:x:1012:100::/:", "huge:x:99999999999:100::/:"]
+)
 def test_a_row_that_nss_passes_over_is_no_account(start: Start, etc: Etc, row: str) -> None:
     etc.replace("passwd", (etc.path / "passwd").read_text(errors="surrogateescape") + row + "\n")
     answer = info(start(), row.partition(":")[0])

@@ -38,13 +38,45 @@ OUTCOMES: list[tuple[str, str, dict[str, Any], str, dict[str, Any], str]] = [
     for row in (
         (scheme, right(scheme), valid(scheme), "PAM_SUCCESS", valid(scheme), "PAM_SUCCESS"),
         (scheme, WRONG, INVALID, "PAM_AUTH_ERR", INVALID, "PAM_AUTH_ERR"),
-        (f"{scheme}.locked", right(f"{scheme}.locked"), INVALID, "PAM_AUTH_ERR", INVALID, "PAM_AUTH_ERR"),
+        (
+            f"{scheme}.locked",
+            right(f"{scheme}.locked"),
+            INVALID,
+            "PAM_AUTH_ERR",
+            INVALID,
+            "PAM_AUTH_ERR",
+        ),
         *(
-            (f"{scheme}.{case}", right(f"{scheme}.{case}"), refused(text), reason, refused(debians), reasons)
+            (
+                f"{scheme}.{case}",
+                right(f"{scheme}.{case}"),
+                refused(text),
+                reason,
+                refused(debians),
+                reasons,
+            )
             for case, text, reason, debians, reasons in (
-                ("expired", "Account expired", "PAM_ACCT_EXPIRED", "Invalid credentials", "PAM_AUTH_ERR"),
-                ("mustchange", "Password expired", "PAM_NEW_AUTHTOK_REQD", "Password expired", "PAM_NEW_AUTHTOK_REQD"),
-                ("agedout", "Password expired", "PAM_AUTHTOK_EXPIRED", "Invalid credentials", "PAM_AUTH_ERR"),
+                (
+                    "expired",
+                    "Account expired",
+                    "PAM_ACCT_EXPIRED",
+                    "Invalid credentials",
+                    "PAM_AUTH_ERR",
+                ),
+                (
+                    "mustchange",
+                    "Password expired",
+                    "PAM_NEW_AUTHTOK_REQD",
+                    "Password expired",
+                    "PAM_NEW_AUTHTOK_REQD",
+                ),
+                (
+                    "agedout",
+                    "Password expired",
+                    "PAM_AUTHTOK_EXPIRED",
+                    "Invalid credentials",
+                    "PAM_AUTH_ERR",
+                ),
             )
         ),
         *(
@@ -110,14 +142,20 @@ def test_the_other_service_is_used_where_the_own_one_is_missing(start: Start) ->
     assert service.validate("nopassword", "any-password").json == INVALID
 
 
-@pytest.mark.parametrize("code", ["perm_denied", "auth_err", "cred_insufficient", "user_unknown", "maxtries"])
+@pytest.mark.parametrize(
+    "code", ["perm_denied", "auth_err", "cred_insufficient", "user_unknown", "maxtries"]
+)
 @pytest.mark.parametrize("phase", ["auth", "acct"])
-def test_a_denial_of_the_stack_is_invalid_credentials(service: Service, code: str, phase: str) -> None:
+def test_a_denial_of_the_stack_is_invalid_credentials(
+    service: Service, code: str, phase: str
+) -> None:
     check(debug(service, phase, code), "des", right("des"), INVALID, f"PAM_{code.upper()}")
 
 
 @pytest.mark.parametrize("code", ["new_authtok_reqd", "acct_expired", "authtok_expired"])
-def test_expiry_said_by_the_password_phase_is_invalid_credentials(service: Service, code: str) -> None:
+def test_expiry_said_by_the_password_phase_is_invalid_credentials(
+    service: Service, code: str
+) -> None:
     check(debug(service, "auth", code), "des", right("des"), INVALID, f"PAM_{code.upper()}")
 
 
@@ -130,7 +168,9 @@ try_again abort module_unknown bad_item conv_again
 
 @pytest.mark.parametrize("code", NO_VERDICT)
 @pytest.mark.parametrize("phase", ["auth", "acct"])
-def test_a_code_that_is_no_verdict_is_503_with_its_name_in_the_log(service: Service, code: str, phase: str) -> None:
+def test_a_code_that_is_no_verdict_is_503_with_its_name_in_the_log(
+    service: Service, code: str, phase: str
+) -> None:
     debug(service, phase, code)
     before = len(service.log_lines())
     response = service.validate("des", right("des"))
@@ -182,7 +222,9 @@ def test_an_ordinary_user_in_group_shadow_gives_true_answers(start: Start) -> No
     service = start(user=65534, groups=[42])
     assert service.validate("sha512", right("sha512")).json == valid("sha512")
     assert service.validate("sha512", WRONG).json == INVALID
-    assert service.validate("yescrypt.expired", right("yescrypt.expired")).json == refused("Account expired")
+    assert service.validate("yescrypt.expired", right("yescrypt.expired")).json == refused(
+        "Account expired"
+    )
 
 
 def test_64_right_logins_at_once_are_all_right(service: Service) -> None:
@@ -192,13 +234,20 @@ def test_64_right_logins_at_once_are_all_right(service: Service) -> None:
 
 
 def test_logins_at_once_get_each_their_own_answer(service: Service) -> None:
-    asked = [("des", right("des")), ("des", WRONG), ("no.such.user", WRONG), ("jane.doe", right("jane.doe"))] * 12
+    asked = [
+        ("des", right("des")),
+        ("des", WRONG),
+        ("no.such.user", WRONG),
+        ("jane.doe", right("jane.doe")),
+    ] * 12
     answers = parallel(lambda login: service.validate(*login).json, asked)
     assert answers == [valid("des"), INVALID, INVALID, valid("jane.doe")] * 12
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_a_password_changed_by_rename_is_seen_by_the_next_request(service: Service, scheme: str) -> None:
+def test_a_password_changed_by_rename_is_seen_by_the_next_request(
+    service: Service, scheme: str
+) -> None:
     name = f"changes.{scheme}"
     service.etc.add_user(name, "the-old-password", scheme=scheme)
     assert service.validate(name, "the-old-password").json == valid(name)
@@ -207,7 +256,9 @@ def test_a_password_changed_by_rename_is_seen_by_the_next_request(service: Servi
     assert service.validate(name, "a-new-password").json == valid(name)
 
 
-def test_a_locked_account_and_an_unlocked_one_are_seen_by_the_next_request(service: Service) -> None:
+def test_a_locked_account_and_an_unlocked_one_are_seen_by_the_next_request(
+    service: Service,
+) -> None:
     service.etc.add_user("lockable", "my-password")
     assert service.validate("lockable", "my-password").json == valid("lockable")
     service.etc.lock("lockable")
@@ -236,7 +287,9 @@ def test_passwd_that_cannot_be_read_is_503_also_for_unknown_names(start: Start) 
 
 def test_only_members_of_allowed_groups_are_served(start: Start) -> None:
     service = start(ALLOWED_GROUPS="media team,admin")
-    assert service.validate("jane.doe", right("jane.doe")).json == valid("jane.doe")  # admin is her primary group
+    assert service.validate("jane.doe", right("jane.doe")).json == valid(
+        "jane.doe"
+    )  # admin is her primary group
     assert service.validate("des", right("des")).json == INVALID
     service.wait_for_log("event=verdict user=des .* reason=GROUP_NOT_SERVED")
 
@@ -256,7 +309,11 @@ REFUSED = [
 def test_refusals_cannot_be_told_apart_by_bytes(service: Service) -> None:
     def answer(login: tuple[str, str]) -> tuple[int, list[tuple[str, str]], bytes]:
         response = service.validate(*login)
-        return response.status, [(k, v) for k, v in response.headers.items() if k != "Date"], response.raw
+        return (
+            response.status,
+            [(k, v) for k, v in response.headers.items() if k != "Date"],
+            response.raw,
+        )
 
     first, *others = map(answer, REFUSED)
     assert others == [first] * len(others)
@@ -273,7 +330,9 @@ def test_every_refusal_takes_the_delay_at_least_and_a_right_login_does_not(start
     times = parallel(seconds, [*REFUSED, ("sha512.mustchange", right("sha512.mustchange"))])
     assert min(times) >= 0.7
     logged = [re.search(r"result=invalid .*ms=([\d.]+)", line) for line in service.log_lines()]
-    assert max(float(found[1]) for found in logged if found) < 690, "the verdict is logged before the delay"
+    assert max(float(found[1]) for found in logged if found) < 690, (
+        "the verdict is logged before the delay"
+    )
     before = len(service.log_lines())
     service.validate("des", right("des"))
     assert float(service.wait_for_log("event=request ", before).rpartition("ms=")[2]) < 690
@@ -283,7 +342,10 @@ def test_held_refusals_keep_no_login_from_its_turn(start: Start) -> None:
     """30 refusals are held 3 s each; done in turn, two at a time, they would take 45 s."""
     service = start(FAIL_DELAY="3")
     began = time.monotonic()
-    assert parallel(lambda n: service.validate(f"made.up.{n}", WRONG).json, range(30)) == [INVALID] * 30
+    assert (
+        parallel(lambda n: service.validate(f"made.up.{n}", WRONG).json, range(30))
+        == [INVALID] * 30
+    )
     assert 3 <= time.monotonic() - began < 30
 
 
@@ -304,17 +366,27 @@ def test_a_password_is_taken_byte_for_byte(service: Service, password: str) -> N
     name = f"odd{PASSWORDS.index(password)}"
     service.etc.add_user(name, password, scheme="sha512")
     assert service.validate(name, password).json == valid(name)
-    others = {password.strip(), password + " ", " " + password, password[:-1], password.replace("\r\n", "\n")}
+    others = {
+        password.strip(),
+        password + " ",
+        " " + password,
+        password[:-1],
+        password.replace("\r\n", "\n"),
+    }
     for other in others - {password}:
         assert service.validate(name, other).json == INVALID
 
 
-@pytest.mark.parametrize("password", ["x", " ", "\n", "\x7f", "y" * 513, "y" * 4000], ids=lambda p: repr(p[:5]))
+@pytest.mark.parametrize(
+    "password", ["x", " ", "\n", "\x7f", "y" * 513, "y" * 4000], ids=lambda p: repr(p[:5])
+)
 def test_an_odd_password_is_just_wrong(service: Service, password: str) -> None:
     assert service.validate("sha512", password).json == INVALID
 
 
-@pytest.mark.parametrize("sent", [" sha512", "sha512 ", "\t sha512\r\n", "\u00a0sha512\u2003"], ids=ascii)
+@pytest.mark.parametrize(
+    "sent", [" sha512", "sha512 ", "\t sha512\r\n", "\u00a0sha512\u2003"], ids=ascii
+)
 def test_white_space_around_the_username_is_stripped(service: Service, sent: str) -> None:
     assert service.validate(sent, right("sha512")).json == valid("sha512")
 
@@ -324,8 +396,12 @@ def test_names_with_dots_and_capitals_log_in(service: Service, name: str) -> Non
     assert service.validate(name, right(name)).json == valid(name)
 
 
-@pytest.mark.parametrize("name", ["SHA512", "marcewers", "sha512$", "-sha512", "sha 512", "+", "J\ufffdrgen", "1101"])
-def test_a_name_that_is_not_exactly_an_accounts_is_invalid_credentials(service: Service, name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["SHA512", "marcewers", "sha512$", "-sha512", "sha 512", "+", "J\ufffdrgen", "1101"]
+)
+def test_a_name_that_is_not_exactly_an_accounts_is_invalid_credentials(
+    service: Service, name: str
+) -> None:
     assert service.validate(name, right("sha512")).json == INVALID
 
 
@@ -379,13 +455,19 @@ def bad(service: Service, body: bytes) -> str:
     ],
     ids=lambda body: ascii(body[:45]),
 )
-def test_a_body_that_is_no_json_object_is_400_and_the_text_names_json(service: Service, body: bytes) -> None:
+def test_a_body_that_is_no_json_object_is_400_and_the_text_names_json(
+    service: Service, body: bytes
+) -> None:
     assert "JSON" in bad(service, body)
 
 
-def test_deep_nesting_that_a_parser_can_read_is_ignored_or_400_but_no_fault(service: Service) -> None:
+def test_deep_nesting_that_a_parser_can_read_is_ignored_or_400_but_no_fault(
+    service: Service,
+) -> None:
     body = b'{"username": "no.such.user", "password": "x", "n": ' + b"[" * 1900 + b"]" * 1900 + b"}"
-    assert service.request("POST", "/validate", body, {"Content-Type": "application/json"}).status in (200, 400)
+    assert service.request(
+        "POST", "/validate", body, {"Content-Type": "application/json"}
+    ).status in (200, 400)
 
 
 @pytest.mark.parametrize(
@@ -421,7 +503,10 @@ def test_a_bad_field_is_400_and_the_text_names_what_is_wrong(
 ) -> None:
     body = json.dumps({"username": "des", "password": "some-password", field: value}).encode()
     if named is None:  # the control: white space at the end is stripped, not judged
-        assert service.request("POST", "/validate", body, {"Content-Type": "application/json"}).status == 200
+        assert (
+            service.request("POST", "/validate", body, {"Content-Type": "application/json"}).status
+            == 200
+        )
     else:
         assert named in bad(service, body)
 
@@ -447,15 +532,21 @@ def test_a_request_without_a_body_is_400(service: Service) -> None:
         assert json.loads(answer.read())["valid"] is False
 
 
-@pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded", "application/json5", ""])
+@pytest.mark.parametrize(
+    "kind", [None, "text/plain", "application/x-www-form-urlencoded", "application/json5", ""]
+)
 def test_another_content_type_is_415(service: Service, kind: str | None) -> None:
     body = json.dumps({"username": "des", "password": right("des")}).encode()
-    response = service.request("POST", "/validate", body, {} if kind is None else {"Content-Type": kind})
+    response = service.request(
+        "POST", "/validate", body, {} if kind is None else {"Content-Type": kind}
+    )
     assert response.status == 415
     assert response.json == {"valid": False, "error": response.json["error"]}
 
 
-@pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "Application/JSON", "application/json;a=b"])
+@pytest.mark.parametrize(
+    "kind", ["application/json; charset=utf-8", "Application/JSON", "application/json;a=b"]
+)
 def test_parameters_and_case_of_the_content_type_are_fine(service: Service, kind: str) -> None:
     body = {"username": "des", "password": right("des")}
     assert service.request("POST", "/validate", body, {"Content-Type": kind}).json == valid("des")

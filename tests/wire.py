@@ -12,8 +12,13 @@ from conftest import Response, Service
 HEALTH = b"GET /health HTTP/1.1\r\nHost: nas\r\n\r\n"
 
 
-def post(body: bytes, path: str = "/validate", headers: str = "Content-Type: application/json\r\n") -> bytes:
-    return f"POST {path} HTTP/1.1\r\nHost: nas\r\n{headers}Content-Length: {len(body)}\r\n\r\n".encode() + body
+def post(
+    body: bytes, path: str = "/validate", headers: str = "Content-Type: application/json\r\n"
+) -> bytes:
+    return (
+        f"POST {path} HTTP/1.1\r\nHost: nas\r\n{headers}Content-Length: {len(body)}\r\n\r\n".encode()
+        + body
+    )
 
 
 def login(username: str, password: str) -> bytes:

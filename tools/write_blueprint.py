@@ -22,7 +22,10 @@ def main() -> int:
     wanted = with_policy(present, POLICY.read_text())
     if sys.argv[1:] == ["--check"]:
         if present != wanted:
-            print(f"{BLUEPRINT.name} does not hold {POLICY.name} as it is: run 'make blueprint'", file=sys.stderr)
+            print(
+                f"{BLUEPRINT.name} does not hold {POLICY.name} as it is: run 'make blueprint'",
+                file=sys.stderr,
+            )
         return int(present != wanted)
     BLUEPRINT.write_text(wanted)
     return 0

@@ -20,7 +20,12 @@ FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 BOUND = 300.0  # seconds after which a command counts as failed
 
 
-def run(*command: object, ok: bool = True, timeout: float = BOUND, **options: str | Path | dict[str, str]) -> str:
+def run(
+    *command: object,
+    ok: bool = True,
+    timeout: float = BOUND,
+    **options: str | Path | dict[str, str],
+) -> str:
     """The output of a command, stderr included; fails with it, unless not `ok`."""
     done = subprocess.run(
         list(map(str, command)),
@@ -41,7 +46,9 @@ class Engine:
 
     environ: dict[str, str]
     daemon: subprocess.Popen[bytes] | None
-    rules: str  # of the packet filter, and `forwarding` of the kernel, before the engine changed them
+    rules: (
+        str  # of the packet filter, and `forwarding` of the kernel, before the engine changed them
+    )
     forwarding: str
 
     def __init__(self, work: Path) -> None:
@@ -70,16 +77,33 @@ class Engine:
 
     def start(self, work: Path) -> None:
         """A dockerd whose socket, state and images are its own."""
-        if missing := [program for program in ("dockerd", "docker", "iptables-save") if not shutil.which(program)]:
-            pytest.skip(f"no Docker engine runs, and {', '.join(missing)} is missing: apt install docker.io iptables")
+        if missing := [
+            program
+            for program in ("dockerd", "docker", "iptables-save")
+            if not shutil.which(program)
+        ]:
+            pytest.skip(
+                f"no Docker engine runs, and {', '.join(missing)} is missing: apt install docker.io iptables"
+            )
         self.rules, self.forwarding = run("iptables-save"), FORWARDING.read_text()
         self.environ["DOCKER_HOST"] = f"unix://{work}/docker.sock"
-        options = {"host": self.environ["DOCKER_HOST"], "data-root": CACHE / "docker", "exec-root": work / "exec"}
+        options = {
+            "host": self.environ["DOCKER_HOST"],
+            "data-root": CACHE / "docker",
+            "exec-root": work / "exec",
+        }
         options["pidfile"] = work / "docker.pid"
         with (work / "dockerd.log").open("wb") as log:
-            command = ["setpriv", "--pdeathsig", "TERM", "dockerd"]  # it ends with the tests, even if they are killed
+            command = [
+                "setpriv",
+                "--pdeathsig",
+                "TERM",
+                "dockerd",
+            ]  # it ends with the tests, even if they are killed
             command += [f"--{name}={value}" for name, value in options.items()]
-            self.daemon = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self.daemon = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
         deadline = time.monotonic() + 60
         while not self.answers():
             ended = self.daemon.poll() is not None or time.monotonic() > deadline
@@ -105,7 +129,9 @@ class Engine:
                     run("iptables", "-t", table, "-P", "FORWARD", "ACCEPT", ok=False)
                     run("iptables", "-t", table, "-F", ok=False)
                     run("iptables", "-t", table, "-X", ok=False)
-            subprocess.run(["iptables-restore"], input=self.rules, text=True, timeout=30, check=True)
+            subprocess.run(
+                ["iptables-restore"], input=self.rules, text=True, timeout=30, check=True
+            )
 
     def compose_plugin(self) -> Path:
         """A DOCKER_CONFIG with Debian 13's plugin, one static file; Debian 12 has none. apt checks the signature."""
@@ -141,7 +167,9 @@ class Engine:
         if "sha256:" in self.docker("images", "--no-trunc", "--quiet", BASE):
             return
         if not shutil.which("debootstrap"):
-            pytest.skip(f"{BASE} cannot be pulled, and debootstrap is missing: apt install debootstrap")
+            pytest.skip(
+                f"{BASE} cannot be pulled, and debootstrap is missing: apt install debootstrap"
+            )
         root = work / "base"
         run("debootstrap", "--variant=minbase", "bookworm", root, DEBIAN)
         # as the published image: apt keeps nothing
@@ -150,7 +178,9 @@ class Engine:
             'DPkg::Post-Invoke { "rm -f /var/cache/apt/archives/*.deb || true"; };\n'
         )
         # pip in the build trusts what this machine trusts: its registry may have a certificate of its own
-        shutil.copy("/etc/ssl/certs/ca-certificates.crt", root / "usr/local/share/build-machine.crt")
+        shutil.copy(
+            "/etc/ssl/certs/ca-certificates.crt", root / "usr/local/share/build-machine.crt"
+        )
         (root / "etc/pip.conf").write_text("[global]\ncert = /usr/local/share/build-machine.crt\n")
         run("apt-get", "clean", f"-oDir={root}")
         run("tar", "-C", root, "-cf", work / "base.tar", ".")

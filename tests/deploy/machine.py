@@ -78,7 +78,9 @@ def tree(suite: str) -> Path:
     if os.geteuid():
         pytest.skip("needs root to boot a machine")
     if missing := [tool for tool in TOOLS if not shutil.which(tool)]:
-        pytest.skip(f"needs {', '.join(missing)} (Debian's debootstrap, systemd-container and util-linux)")
+        pytest.skip(
+            f"needs {', '.join(missing)} (Debian's debootstrap, systemd-container and util-linux)"
+        )
     requirements = (ROOT / "requirements.txt").read_text()
     recipe = hashlib.sha256((PACKAGES + BUILD + requirements).encode()).hexdigest()[:12]
     built = CACHE / f"machine-{suite}-{recipe}"
@@ -89,7 +91,13 @@ def tree(suite: str) -> Path:
             for old in CACHE.glob(f"machine-{suite}-*"):
                 shutil.rmtree(old)
             new = built.with_suffix(".new")
-            env = {"PACKAGES": PACKAGES, "SUITE": suite, "TREE": str(new), "MIRROR": MIRROR, "PYTHON": sys.executable}
+            env = {
+                "PACKAGES": PACKAGES,
+                "SUITE": suite,
+                "TREE": str(new),
+                "MIRROR": MIRROR,
+                "PYTHON": sys.executable,
+            }
             done = subprocess.run(
                 ["unshare", "--mount", "sh", "-c", BUILD],
                 env={**os.environ, **env},
@@ -124,7 +132,10 @@ class Machine:
     def __init__(self, suite: str) -> None:
         self.suite, self.name = suite, f"ugos-{suite}-{os.getpid()}"
         env = {**os.environ, "NAME": self.name, "TREE": str(tree(suite))}
-        with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified,
+        ):
             notified.bind(f"{folder}/notify")
             self.console = tempfile.TemporaryFile()
             self.process = subprocess.Popen(
@@ -146,15 +157,21 @@ class Machine:
         """The process number of the machine's init, once its systemd says that it is up (sd_notify(3))."""
         deadline = time.monotonic() + BOUND
         while (left := deadline - time.monotonic()) > 0 and self.process.poll() is None:
-            if select.select([notified], [], [], min(left, 1))[0] and b"READY=1" in notified.recv(4096).split(b"\n"):
+            if select.select([notified], [], [], min(left, 1))[0] and b"READY=1" in notified.recv(
+                4096
+            ).split(b"\n"):
                 return child(child(self.process.pid))  # unshare's child is nspawn
         self.console.seek(0)
-        raise AssertionError("the machine has not booted:\n" + self.console.read().decode("utf-8", "replace")[-3000:])
+        raise AssertionError(
+            "the machine has not booted:\n" + self.console.read().decode("utf-8", "replace")[-3000:]
+        )
 
     def close(self) -> None:
         """End it at once, and all that runs in it."""
         with contextlib.suppress(OSError, ValueError):
-            os.kill(child(self.process.pid), signal.SIGKILL)  # the first process of its namespace: all end with it
+            os.kill(
+                child(self.process.pid), signal.SIGKILL
+            )  # the first process of its namespace: all end with it
         self.process.wait(BOUND)
         self.console.close()
         env = {**os.environ, "NAME": self.name}
@@ -192,7 +209,9 @@ class Machine:
 
     def put_source(self) -> None:
         """Give it what `git clone` gives, as it is in the working tree."""
-        listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+        listed = subprocess.run(
+            ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+        )
         for name in filter(None, listed.stdout.split("\0")):
             target = Path(f"/proc/{self.leader}/root{SOURCE}", name)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -208,13 +227,19 @@ class Machine:
             finally:
                 assert libc.setns(own.fileno(), CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
 
-    def ask(self, path: str, body: Any = None, address: str = "127.0.0.1", token: str = "") -> Answer:
+    def ask(
+        self, path: str, body: Any = None, address: str = "127.0.0.1", token: str = ""
+    ) -> Answer:
         """Ask the service once; raises OSError where nobody listens."""
         connection = http.client.HTTPConnection(address, timeout=BOUND)
         connection.sock = self.connect(address)
-        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+        headers = {"Content-Type": "application/json"} | (
+            {"Authorization": f"Bearer {token}"} if token else {}
+        )
         try:
-            connection.request("POST" if body else "GET", path, json.dumps(body) if body else None, headers)
+            connection.request(
+                "POST" if body else "GET", path, json.dumps(body) if body else None, headers
+            )
             answer = connection.getresponse()
             return Answer(answer.status, json.loads(answer.read()))
         finally:
@@ -236,7 +261,9 @@ class Machine:
         script = f"timeout {BOUND} journalctl --follow --lines=all --output=cat --after-cursor='{cursor}'"
         command = ["nsenter", f"--target={self.leader}", "--all", "sh", "-c", f"exec {script}"]
         seen = []
-        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as follower:
+        with subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+        ) as follower:
             assert follower.stdout
             for line in follower.stdout:
                 seen.append(line)

@@ -43,7 +43,9 @@ def begin(etc: Etc, copies: Path) -> Begin:
     return start
 
 
-def test_the_three_files_and_no_others_are_copied_with_owner_and_mode(begin: Begin, etc: Etc, copies: Path) -> None:
+def test_the_three_files_and_no_others_are_copied_with_owner_and_mode(
+    begin: Begin, etc: Etc, copies: Path
+) -> None:
     for mode in (0o640, 0o600, 0o400):
         (etc.path / "shadow").chmod(mode)
         assert begin().wait(30) == 0
@@ -82,7 +84,10 @@ def test_a_missing_file_is_an_error(begin: Begin, etc: Etc) -> None:
 
 def test_systemd_takes_the_units() -> None:
     done = subprocess.run(
-        ["systemd-analyze", "verify", *sorted(UNIT.parent.iterdir())], capture_output=True, text=True, check=False
+        ["systemd-analyze", "verify", *sorted(UNIT.parent.iterdir())],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0
     assert UNIT.stem not in done.stderr

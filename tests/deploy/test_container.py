@@ -23,7 +23,15 @@ import main
 
 PROJECT = "ugos-auth-proxy-test"
 IMAGE = f"{PROJECT}:latest"
-SHIPPED = ("Dockerfile", ".dockerignore", ".env.example", "docker-compose*.yml", "*.py", "*.pam", "requirements.txt")
+SHIPPED = (
+    "Dockerfile",
+    ".dockerignore",
+    ".env.example",
+    "docker-compose*.yml",
+    "*.py",
+    "*.pam",
+    "requirements.txt",
+)
 README = (ROOT / "README.md").read_text()
 YESCRYPT = "$y$j9T$saltsaltsaltsaltsalt.."  # Debian's own cost
 TOKEN = secrets.token_urlsafe(32)
@@ -54,7 +62,9 @@ class Proxy:
             shutil.copy(path, folder)
         shutil.copy(folder / ".env.example", folder / ".env")
         self.offered = set(re.findall(r"(?m)^#(\w+)=", (folder / ".env").read_text()))
-        self.environ = {name: value for name, value in engine.environ.items() if name not in self.offered}
+        self.environ = {
+            name: value for name, value in engine.environ.items() if name not in self.offered
+        }
         self.environ["COMPOSE_PROJECT_NAME"] = PROJECT
         self.set(IMAGE=image, HOST_ETC=etc.path, PUBLISH_PORT=self.port)
 
@@ -121,7 +131,9 @@ class Proxy:
 
     def login(self, username: str, password: str, **options: Any) -> Any:
         """The answer to a login, which must be a verdict."""
-        status, answer = self.ask("POST", "/validate", {"username": username, "password": password}, **options)
+        status, answer = self.ask(
+            "POST", "/validate", {"username": username, "password": password}, **options
+        )
         assert status == 200, answer
         return answer
 
@@ -172,10 +184,15 @@ def run(engine: Engine, image: str) -> Iterator[Callable[..., str]]:
 def test_dockerfile_has_nothing_that_hadolint_minds() -> None:
     hadolint = shutil.which("hadolint", path=f"{ROOT}/.venv/bin")
     assert hadolint, "make test-deploy installs it"
-    assert subprocess.run([hadolint, ROOT / "Dockerfile"], capture_output=True, check=False).stdout == b""
+    assert (
+        subprocess.run([hadolint, ROOT / "Dockerfile"], capture_output=True, check=False).stdout
+        == b""
+    )
 
 
-@pytest.mark.parametrize("file", ["docker-compose.yml", "docker-compose.lan.yml", "docker-compose.authentik.yml"])
+@pytest.mark.parametrize(
+    "file", ["docker-compose.yml", "docker-compose.lan.yml", "docker-compose.authentik.yml"]
+)
 def test_compose_config_is_clean(proxy: Proxy, file: str) -> None:
     files = dict.fromkeys(["docker-compose.yml", file])
     proxy.set(COMPOSE_FILE=":".join(files), AUTH_TOKEN=TOKEN, TLS_DIR="./tls")
@@ -183,15 +200,21 @@ def test_compose_config_is_clean(proxy: Proxy, file: str) -> None:
 
 
 def test_image_and_compose_file_are_of_this_version(engine: Engine, image: str) -> None:
-    label = engine.docker("inspect", "--format", '{{index .Config.Labels "org.opencontainers.image.version"}}', image)
+    label = engine.docker(
+        "inspect", "--format", '{{index .Config.Labels "org.opencontainers.image.version"}}', image
+    )
     assert label.strip() == main.__version__
     assert f":-ugos-auth-proxy:{main.__version__}}}" in (ROOT / "docker-compose.yml").read_text()
     assert engine.docker("run", "--rm", image, "--version").split()[-1] == main.__version__
 
 
-def test_image_has_no_installer_no_curl_and_nothing_that_its_user_may_change(engine: Engine, image: str) -> None:
+def test_image_has_no_installer_no_curl_and_nothing_that_its_user_may_change(
+    engine: Engine, image: str
+) -> None:
     def inside(command: str) -> str:
-        return engine.docker("run", "--rm", "--entrypoint", "sh", image, "-c", command, ok=False).strip()
+        return engine.docker(
+            "run", "--rm", "--entrypoint", "sh", image, "-c", command, ok=False
+        ).strip()
 
     assert inside("command -v pip pip3 curl wget gcc; ls -d /usr/lib/python3*/ensurepip") == (
         "ls: cannot access '/usr/lib/python3*/ensurepip': No such file or directory"
@@ -201,7 +224,9 @@ def test_image_has_no_installer_no_curl_and_nothing_that_its_user_may_change(eng
     assert inside("readlink /etc/passwd /etc/shadow /etc/group").split() == [
         "/host/etc/passwd", "/host/etc/shadow", "/host/etc/group"
     ]  # fmt: skip
-    find = "find / -xdev -writable -not -type l -not -path '/proc/*' -not -path '/dev/*' 2>/dev/null"
+    find = (
+        "find / -xdev -writable -not -type l -not -path '/proc/*' -not -path '/dev/*' 2>/dev/null"
+    )
     assert set(inside(find).split()) == {"/run/lock", "/tmp", "/var/tmp"}
 
 
@@ -217,7 +242,10 @@ def test_up_health_ready_and_logins(proxy: Proxy) -> None:
     for scheme in ("sha512", "yescrypt"):
         assert proxy.login(scheme, right(scheme)) == {"valid": True, "username": scheme}
         assert proxy.login(scheme, WRONG) == {"valid": False, "error": "Invalid credentials"}
-    assert proxy.login("sha512.expired", right("sha512.expired")) == {"valid": False, "error": "Account expired"}
+    assert proxy.login("sha512.expired", right("sha512.expired")) == {
+        "valid": False,
+        "error": "Account expired",
+    }
     assert not proxy.valid("nopassword", "x")
 
 
@@ -327,18 +355,25 @@ def test_killed_it_comes_back(proxy: Proxy) -> None:
     proxy.up()
     killed = proxy.pid()
     os.kill(killed, signal.SIGKILL)
-    until(lambda: proxy.inspect(".RestartCount") == "1" and proxy.inspect(".State.Running") == "true")
+    until(
+        lambda: proxy.inspect(".RestartCount") == "1" and proxy.inspect(".State.Running") == "true"
+    )
     proxy.reachable()
     assert proxy.pid() != killed
     assert proxy.valid("sha512", right("sha512"))
 
 
-PEAKS = ("/sys/fs/cgroup/memory.peak", "/sys/fs/cgroup/memory/memory.max_usage_in_bytes")  # of cgroup v2 and v1
+PEAKS = (
+    "/sys/fs/cgroup/memory.peak",
+    "/sys/fs/cgroup/memory/memory.max_usage_in_bytes",
+)  # of cgroup v2 and v1
 
 
 def test_16_yescrypt_logins_at_once_stay_below_the_memory_limit(proxy: Proxy) -> None:
     """On a NAS with 16 processors, all 16 are in PAM at the same time; so here, by what the service is told."""
-    (proxy.folder / "sitecustomize.py").write_text("import os\nos.sched_getaffinity = lambda _: set(range(16))\n")
+    (proxy.folder / "sitecustomize.py").write_text(
+        "import os\nos.sched_getaffinity = lambda _: set(range(16))\n"
+    )
     (proxy.folder / "docker-compose.16.yml").write_text(
         "services: {ugos-auth-proxy: {volumes: ['./sitecustomize.py:/16/sitecustomize.py:ro'],"
         " environment: {PYTHONPATH: /16}}}"
@@ -353,8 +388,12 @@ def test_16_yescrypt_logins_at_once_stay_below_the_memory_limit(proxy: Proxy) ->
     four_times = parallel(lambda name: all(proxy.valid(name, right(name)) for _ in range(4)), names)
     assert four_times == [True] * 16
     peak, mib = int(proxy.python(read)), 2**20
-    print(f"memory: {idle / mib:.0f} MiB, with 16 logins {peak / mib:.0f} MiB, of {limit / mib:.0f} MiB")
-    assert peak > 8 * 16 * mib, "half of them were not in PAM at once; a busy machine sees fewer than all"
+    print(
+        f"memory: {idle / mib:.0f} MiB, with 16 logins {peak / mib:.0f} MiB, of {limit / mib:.0f} MiB"
+    )
+    assert peak > 8 * 16 * mib, (
+        "half of them were not in PAM at once; a busy machine sees fewer than all"
+    )
     assert max(peak, idle + 16 * 16 * mib) < 0.8 * limit
     assert proxy.inspect(".State.OOMKilled") == "false"
     assert proxy.inspect(".RestartCount") == "0"
@@ -382,7 +421,10 @@ def test_ready_names_the_line_that_lets_it_read_shadow(
     status, answer = proxy.ask("GET", "/ready")
     assert status == 503
     assert f"{line} in .env" in answer["error"]
-    assert proxy.ask("POST", "/validate", {"username": "sha512", "password": right("sha512")})[0] == 503
+    assert (
+        proxy.ask("POST", "/validate", {"username": "sha512", "password": right("sha512")})[0]
+        == 503
+    )
     proxy.set(RUN_AS=line.removeprefix("RUN_AS="))
     proxy.up()
     assert proxy.ask("GET", "/ready") == (200, {"status": "ready"})
@@ -398,15 +440,22 @@ def test_a_missing_directory_refuses_to_start(proxy: Proxy, tmp_path: Path) -> N
     assert not missing.exists()
 
 
-def test_ready_tells_single_files_that_have_gone_stale(engine: Engine, run: Callable[..., str], proxy: Proxy) -> None:
-    mounts = [f"--volume={proxy.etc.path}/{file}:/host/etc/{file}:ro" for file in ("passwd", "shadow", "group")]
+def test_ready_tells_single_files_that_have_gone_stale(
+    engine: Engine, run: Callable[..., str], proxy: Proxy
+) -> None:
+    mounts = [
+        f"--volume={proxy.etc.path}/{file}:/host/etc/{file}:ro"
+        for file in ("passwd", "shadow", "group")
+    ]
     container = run(f"--publish=127.0.0.1:{proxy.port}:8080", *mounts)
     proxy.reachable()
     assert "event=single-file-mount" in engine.docker("logs", container)
     assert proxy.valid("sha512", right("sha512"))
     proxy.etc.set_password("sha512", "the-new-one")
     for password in (right("sha512"), "the-new-one"):
-        assert proxy.ask("POST", "/validate", {"username": "sha512", "password": password})[0] == 503
+        assert (
+            proxy.ask("POST", "/validate", {"username": "sha512", "password": password})[0] == 503
+        )
     status, answer = proxy.ask("GET", "/ready")
     assert status == 503
     assert "the mount of /etc/shadow is stale" in answer["error"]
@@ -416,7 +465,9 @@ def test_ready_tells_single_files_that_have_gone_stale(engine: Engine, run: Call
 
 
 @pytest.mark.parametrize(
-    "settings", [[], ["PORT=9000"], ["HOST=127.0.0.2"], ["HOST=::"], ["HOST=::1"], ["TLS_CERT=/tls/cert.pem"]], ids=str
+    "settings",
+    [[], ["PORT=9000"], ["HOST=127.0.0.2"], ["HOST=::"], ["HOST=::1"], ["TLS_CERT=/tls/cert.pem"]],
+    ids=str,
 )
 def test_health_check_follows_the_settings(
     engine: Engine, run: Callable[..., str], certificate: Path, settings: list[str]
@@ -425,14 +476,19 @@ def test_health_check_follows_the_settings(
     if "TLS_CERT" in str(settings):
         options += ["--env=TLS_KEY=/tls/key.pem", f"--volume={certificate}:/tls:ro"]
     if "::" in str(settings):
-        options += ["--sysctl=net.ipv6.conf.lo.disable_ipv6=0", "--sysctl=net.ipv6.conf.all.disable_ipv6=0"]
+        options += [
+            "--sysctl=net.ipv6.conf.lo.disable_ipv6=0",
+            "--sysctl=net.ipv6.conf.all.disable_ipv6=0",
+        ]
     container = run("--health-interval=1s", "--health-retries=3", *options)
     until(lambda: engine.inspect(container, ".State.Health.Status") != "starting")
     health = json.loads(engine.inspect(container, "json .State.Health"))
     assert health["Status"] == "healthy", health
 
 
-def test_health_check_fails_while_the_service_hangs(engine: Engine, run: Callable[..., str]) -> None:
+def test_health_check_fails_while_the_service_hangs(
+    engine: Engine, run: Callable[..., str]
+) -> None:
     container = run("--init", "--health-interval=1s", "--health-timeout=1s", "--health-retries=1")
     until(lambda: engine.inspect(container, ".State.Health.Status") == "healthy")
     os.kill(child(int(engine.inspect(container, ".State.Pid"))), signal.SIGSTOP)
@@ -451,7 +507,9 @@ def test_the_composed_container_becomes_healthy(proxy: Proxy) -> None:
 def lan(engine: Engine) -> str:
     """An address of this machine that is not loopback: that of its network, or of the engine's bridge."""
     assert engine.answers()  # its bridge is there
-    addresses = subprocess.run(["hostname", "-I"], capture_output=True, text=True, check=True).stdout.split()
+    addresses = subprocess.run(
+        ["hostname", "-I"], capture_output=True, text=True, check=True
+    ).stdout.split()
     return next(address for address in addresses if ":" not in address)
 
 
@@ -459,11 +517,18 @@ def lan(engine: Engine) -> str:
 def certificate(lan: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that README's own commands make, with the address put in."""
     folder = tmp_path_factory.mktemp("tls")
-    block = next(block for block in re.findall(r"(?s)```sh\n(.*?)```", README) if "openssl req" in block)
+    block = next(
+        block for block in re.findall(r"(?s)```sh\n(.*?)```", README) if "openssl req" in block
+    )
     assert "192.168.1.10" in block
     commands = block.replace("192.168.1.10", lan).replace("sudo ", "")
     done = subprocess.run(
-        ["sh", "-ec", commands], cwd=folder, capture_output=True, text=True, timeout=BOUND, check=False
+        ["sh", "-ec", commands],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=BOUND,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return folder / "tls"
@@ -476,7 +541,9 @@ def test_by_default_other_machines_do_not_reach_it(proxy: Proxy, lan: str) -> No
 
 
 @pytest.mark.parametrize("missing", ["AUTH_TOKEN", "TLS_DIR"])
-def test_lan_is_refused_without_token_or_certificate(proxy: Proxy, certificate: Path, missing: str) -> None:
+def test_lan_is_refused_without_token_or_certificate(
+    proxy: Proxy, certificate: Path, missing: str
+) -> None:
     given = {"AUTH_TOKEN": TOKEN, "TLS_DIR": certificate}
     del given[missing]
     proxy.set(COMPOSE_FILE="docker-compose.yml:docker-compose.lan.yml", **given)
@@ -488,19 +555,29 @@ def test_lan_is_refused_without_token_or_certificate(proxy: Proxy, certificate: 
 
 def test_lan_is_refused_without_the_files_of_the_certificate(proxy: Proxy, tmp_path: Path) -> None:
     (tmp_path / "tls").mkdir()
-    proxy.set(COMPOSE_FILE="docker-compose.yml:docker-compose.lan.yml", AUTH_TOKEN=TOKEN, TLS_DIR=tmp_path / "tls")
+    proxy.set(
+        COMPOSE_FILE="docker-compose.yml:docker-compose.lan.yml",
+        AUTH_TOKEN=TOKEN,
+        TLS_DIR=tmp_path / "tls",
+    )
     proxy.compose("up", "-d")
     until(lambda: proxy.inspect(".State.Status") == "restarting")
     assert "TLS_CERT: cannot be loaded" in proxy.compose("logs")
 
 
 def test_lan_works_with_token_and_certificate(proxy: Proxy, certificate: Path, lan: str) -> None:
-    proxy.set(COMPOSE_FILE="docker-compose.yml:docker-compose.lan.yml", AUTH_TOKEN=TOKEN, TLS_DIR=certificate)
+    proxy.set(
+        COMPOSE_FILE="docker-compose.yml:docker-compose.lan.yml",
+        AUTH_TOKEN=TOKEN,
+        TLS_DIR=certificate,
+    )
     tls = ssl.create_default_context(cafile=str(certificate / "cert.pem"))
     tls.verify_flags |= ssl.VERIFY_X509_STRICT  # what Python 3.13 and later do by themselves
     proxy.up(lan, tls)
     assert proxy.valid("sha512", right("sha512"), token=TOKEN, address=lan, tls=tls)
-    status, _ = proxy.ask("POST", "/validate", {"username": "sha512", "password": right("sha512")}, "", lan, tls)
+    status, _ = proxy.ask(
+        "POST", "/validate", {"username": "sha512", "password": right("sha512")}, "", lan, tls
+    )
     assert status == 401
     with pytest.raises((http.client.HTTPException, OSError)):
         proxy.ask("GET", "/health", address=lan)
@@ -515,20 +592,26 @@ def network(engine: Engine) -> Iterator[str]:
 
 
 def test_on_the_network_of_authentik_no_port_is_published(network: str, proxy: Proxy) -> None:
-    proxy.set(COMPOSE_FILE="docker-compose.yml:docker-compose.authentik.yml", AUTHENTIK_NETWORK=network)
+    proxy.set(
+        COMPOSE_FILE="docker-compose.yml:docker-compose.authentik.yml", AUTHENTIK_NETWORK=network
+    )
     assert "required variable AUTH_TOKEN is missing" in proxy.compose("up", "-d", ok=False)
     proxy.set(AUTH_TOKEN=TOKEN)
     proxy.compose("up", "-d")
     until(lambda: "event=start" in proxy.compose("logs"))
     assert proxy.inspect("json .NetworkSettings.Ports") in ('{"8080/tcp":null}', "{}")
     ask = "import urllib.request; print(urllib.request.urlopen('http://ugos-auth-proxy:8080/ready', timeout=30).read())"
-    answer = proxy.engine.docker("run", "--rm", f"--network={network}", "--entrypoint=python3", IMAGE, "-c", ask)
+    answer = proxy.engine.docker(
+        "run", "--rm", f"--network={network}", "--entrypoint=python3", IMAGE, "-c", ask
+    )
     assert '{"status": "ready"}' in answer
     proxy.compose("down")
 
 
 def test_the_command_for_a_token_makes_one(proxy: Proxy) -> None:
-    command = next(line for line in (proxy.folder / ".env").read_text().splitlines() if "openssl rand" in line)
+    command = next(
+        line for line in (proxy.folder / ".env").read_text().splitlines() if "openssl rand" in line
+    )
     subprocess.run(["sh", "-ec", command.lstrip("# ")], cwd=proxy.folder, timeout=BOUND, check=True)
     proxy.up()
     status, _ = proxy.ask("POST", "/validate", {"username": "sha512", "password": right("sha512")})

@@ -14,7 +14,8 @@ RIGHT, NEXT, WRONG = "right-password", "next-password", "wrong-password"
 REFUSED = {"valid": False, "error": "Invalid credentials"}
 DROP_INS = "/etc/systemd/system/ugos-auth-proxy.service.d"
 EVERY_FILE = (
-    "find / -xdev -not -path '/var/log/*' -not -path '/run/*' -not -path '/tmp/*' -printf '%p %y %m %u\\n' | sort"
+    "find / -xdev -not -path '/var/log/*' -not -path '/run/*' -not -path '/tmp/*' "
+    "-printf '%p %y %m %u\\n' | sort"
 )
 MANUAL = """
 sudo mkdir -p /opt/ugos-auth-proxy
@@ -103,12 +104,20 @@ def test_every_change_of_an_account_counts_at_the_next_login(installed: Machine)
 def test_the_service_has_no_right_but_to_read_shadow(installed: Machine) -> None:
     status = installed.do(f"cat /proc/{pid(installed)}/status")
     values = dict(re.findall(r"^(\w+):\s*(.*?)\s*$", status, re.MULTILINE))
-    assert {values[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
+    assert {values[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {
+        "0" * 16
+    }
     assert (values["NoNewPrivs"], values["Seccomp"]) == ("1", "2")
     assert "0" not in values["Uid"].split()
     assert "42" in values["Groups"].split()
-    assert re.search(r"^Max core file size +0 +0 ", installed.do(f"cat /proc/{pid(installed)}/limits"), re.MULTILINE)
-    inside = f"nsenter --target={pid(installed)} --mount findmnt --noheadings --output=OPTIONS --target"
+    assert re.search(
+        r"^Max core file size +0 +0 ",
+        installed.do(f"cat /proc/{pid(installed)}/limits"),
+        re.MULTILINE,
+    )
+    inside = (
+        f"nsenter --target={pid(installed)} --mount findmnt --noheadings --output=OPTIONS --target"
+    )
     for folder in ("/etc", "/usr", "/opt"):
         assert installed.do(f"{inside} {folder}").startswith("ro,")
     assert installed.do(f"{inside} /root").startswith("ro,")
@@ -120,11 +129,15 @@ def test_the_security_score_is_at_most_1_4_and_verify_finds_nothing(installed: M
     print(installed.suite, said.splitlines()[-1])
     assert re.search(r"Overall exposure level for ugos-auth-proxy.service: (0\.\d|1\.[0-4]) ", said)
     assert installed.do(f"systemd-analyze verify {unit}") == ""
-    assert installed.run("systemd-analyze security --offline=yes --threshold=10 " + unit).status  # it can fail
+    assert installed.run(
+        "systemd-analyze security --offline=yes --threshold=10 " + unit
+    ).status  # it can fail
 
 
 def test_a_start_is_over_only_when_the_service_answers(installed: Machine) -> None:
-    started = "systemctl restart ugos-auth-proxy; curl --silent --show-error http://127.0.0.1:8080/health"
+    started = (
+        "systemctl restart ugos-auth-proxy; curl --silent --show-error http://127.0.0.1:8080/health"
+    )
     for _ in range(5):
         installed.do(f"systemctl reset-failed ugos-auth-proxy; {started}")
     assert installed.show("StatusText") == "http://127.0.0.1:8080"
@@ -178,7 +191,9 @@ def test_with_a_token_it_listens_everywhere_and_asks_for_it(installed: Machine) 
     assert installed.login("anna", RIGHT).status == 401
     assert installed.show("StatusText") == "http://0.0.0.0:8080"
     assert installed.do("stat --format '%a %U' /etc/ugos-auth-proxy/token") == "600 root"
-    environment = installed.do(f"tr '\\0' '\\n' < /proc/{pid(installed)}/environ; systemctl show ugos-auth-proxy")
+    environment = installed.do(
+        f"tr '\\0' '\\n' < /proc/{pid(installed)}/environ; systemctl show ugos-auth-proxy"
+    )
     assert token not in environment + installed.do("journalctl --output=cat")
     installed.do("rm /etc/ugos-auth-proxy/token; systemctl restart ugos-auth-proxy")
     assert answers_right(installed)
@@ -191,7 +206,9 @@ def test_with_a_token_it_listens_everywhere_and_asks_for_it(installed: Machine) 
 def test_a_token_that_is_none_stops_the_start(installed: Machine, token: str) -> None:
     installed.write("/etc/ugos-auth-proxy/token", token)
     assert installed.run("systemctl restart ugos-auth-proxy").status
-    assert "AUTH_TOKEN_FILE: must be at least 16" in installed.do("journalctl --unit=ugos-auth-proxy --output=cat")
+    assert "AUTH_TOKEN_FILE: must be at least 16" in installed.do(
+        "journalctl --unit=ugos-auth-proxy --output=cat"
+    )
     with pytest.raises(ConnectionRefusedError):
         installed.ask("/health")
 
@@ -202,11 +219,15 @@ def test_readme_makes_a_certificate_for_another_machine(installed: Machine) -> N
     installed.do(readme("A token, and the network", 1))
     asked = f"curl --silent --cacert /etc/ugos-auth-proxy/tls.crt --resolve nas:8080:{NEIGHBOUR} https://nas:8080"
     assert "ready" in installed.do(f"{asked}/ready")
-    assert "true" in installed.do(f"{asked}/user-info?username=anna --header 'Authorization: Bearer {token}'")
+    assert "true" in installed.do(
+        f"{asked}/user-info?username=anna --header 'Authorization: Bearer {token}'"
+    )
     assert installed.do("make install").endswith("ugos-auth-proxy is ready at https://0.0.0.0:8080")
 
 
-def test_a_shadow_file_of_roots_own_is_told_by_install_and_read_with_the_drop_in(machine: Machine) -> None:
+def test_a_shadow_file_of_roots_own_is_told_by_install_and_read_with_the_drop_in(
+    machine: Machine,
+) -> None:
     machine.do("chmod 600 /etc/shadow")
     said = machine.run("make install")
     assert said.status
@@ -224,8 +245,12 @@ def test_a_shadow_file_of_roots_own_is_told_by_install_and_read_with_the_drop_in
 
 def test_install_again_updates_and_repairs(installed: Machine) -> None:
     token = set_token(installed)
-    installed.do("systemctl stop ugos-auth-proxy; rm -r /etc/systemd/system/*; systemctl daemon-reload")
-    installed.do("rm /etc/pam.d/ugos-auth-proxy; rm -r /opt/ugos-auth-proxy/venv/lib/python3*/site-packages/pam")
+    installed.do(
+        "systemctl stop ugos-auth-proxy; rm -r /etc/systemd/system/*; systemctl daemon-reload"
+    )
+    installed.do(
+        "rm /etc/pam.d/ugos-auth-proxy; rm -r /opt/ugos-auth-proxy/venv/lib/python3*/site-packages/pam"
+    )
     installed.do(readme("After a firmware update"))
     assert installed.do("systemctl is-enabled ugos-auth-proxy") == "enabled"
     assert answers_right(installed, token=token, address=NEIGHBOUR)
@@ -251,12 +276,16 @@ def test_uninstall_leaves_nothing(machine: Machine) -> None:
 @on_debian_12
 def test_what_the_admin_wrote_is_kept_and_named(installed: Machine) -> None:
     set_token(installed)
-    installed.do(f"echo '# mine' >> /etc/pam.d/ugos-auth-proxy; mkdir {DROP_INS}; echo > {DROP_INS}/mine.conf")
+    installed.do(
+        f"echo '# mine' >> /etc/pam.d/ugos-auth-proxy; mkdir {DROP_INS}; echo > {DROP_INS}/mine.conf"
+    )
     assert "kept /etc/pam.d/ugos-auth-proxy" in installed.do("make install")
     said = installed.do("make uninstall")
     kept = re.findall(r"^kept (\S+),", said, re.MULTILINE)
     assert kept == ["/etc/pam.d/ugos-auth-proxy", DROP_INS, "/etc/ugos-auth-proxy"]
-    installed.do("tail -1 /etc/pam.d/ugos-auth-proxy | grep mine; test -s /etc/ugos-auth-proxy/token")
+    installed.do(
+        "tail -1 /etc/pam.d/ugos-auth-proxy | grep mine; test -s /etc/ugos-auth-proxy/token"
+    )
     installed.do("; ".join(re.findall(r"'(sudo rm .*?)'", said)))
     assert installed.do("make uninstall") == ""
 
@@ -276,13 +305,17 @@ def test_the_manual_commands_work_with_debians_python_pam(machine: Machine) -> N
     assert answers_right(machine)
     with pytest.raises(ConnectionRefusedError):
         machine.ask("/health", address=NEIGHBOUR)
-    assert "PAM uses /etc/pam.d/other" in machine.do("journalctl --unit=ugos-auth-proxy --output=cat")
+    assert "PAM uses /etc/pam.d/other" in machine.do(
+        "journalctl --unit=ugos-auth-proxy --output=cat"
+    )
 
 
 def test_without_python_pam_the_journal_says_what_to_install(machine: Machine) -> None:
     cursor = machine.cursor()
     assert machine.run(MANUAL).status
     hint = machine.await_log("python-pam is missing", cursor)
-    command = re.findall(r"`(apt install .*?)`", hint)[0].replace("apt install", "apt-get -qy --no-download install")
+    command = re.findall(r"`(apt install .*?)`", hint)[0].replace(
+        "apt install", "apt-get -qy --no-download install"
+    )
     machine.do(f"{command}; systemctl restart ugos-auth-proxy")
     assert answers_right(machine)

@@ -16,7 +16,14 @@ from django.db import IntegrityError, transaction
 from objects import MODELS, PolicyBinding, PolicyBindingModel, Row, Store
 
 STATES = {"present", "created", "must_created", "absent"}
-GROUP_ATTRIBUTES = {"name", "is_superuser", "attributes", "roles", "users", "parent" if OLD else "parents"}
+GROUP_ATTRIBUTES = {
+    "name",
+    "is_superuser",
+    "attributes",
+    "roles",
+    "users",
+    "parent" if OLD else "parents",
+}
 
 
 class BlueprintError(Exception):
@@ -86,17 +93,31 @@ class Importer:
             "KeyOf": self._key_of,
             "Find": self._find,
             "Context": lambda content, _: self._default(content, self.context.get),
-            "Env": lambda content, _: self._default(content, lambda name: os.environ.get(name) or None),
+            "Env": lambda content, _: self._default(
+                content, lambda name: os.environ.get(name) or None
+            ),
             "File": lambda content, _: self._default(content, read),
-            "Format": lambda content, entry: content[0] % tuple(self.resolve(each, entry) for each in content[1:]),
+            "Format": lambda content, entry: (
+                content[0] % tuple(self.resolve(each, entry) for each in content[1:])
+            ),
             "Condition": self._condition,
             "If": self._if,
         }
 
     def _entry(self, given: dict[str, Any]) -> Entry:
-        unknown = set(given) - {"model", "id", "state", "identifiers", "attrs", "conditions", "permissions"}
+        unknown = set(given) - {
+            "model",
+            "id",
+            "state",
+            "identifiers",
+            "attrs",
+            "conditions",
+            "permissions",
+        }
         if unknown or "model" not in given:
-            raise BlueprintError(f"entry {given}: " + (f"unknown {sorted(unknown)}" if unknown else "no model"))
+            raise BlueprintError(
+                f"entry {given}: " + (f"unknown {sorted(unknown)}" if unknown else "no model")
+            )
         given.pop("permissions", None)
         return Entry(**{key: value for key, value in given.items() if value is not None})
 
@@ -108,8 +129,17 @@ class Importer:
                 for entry in self.entries:
                     try:
                         self._apply(entry)
-                    except (BlueprintError, FieldError, AttributeError, LookupError, TypeError, ValueError) as exc:
-                        raise BlueprintError(f"{entry.model} {entry.id or entry.identifiers}: {exc}") from exc
+                    except (
+                        BlueprintError,
+                        FieldError,
+                        AttributeError,
+                        LookupError,
+                        TypeError,
+                        ValueError,
+                    ) as exc:
+                        raise BlueprintError(
+                            f"{entry.model} {entry.id or entry.identifiers}: {exc}"
+                        ) from exc
                     except (IntegrityError, ValidationError) as exc:
                         raise BlueprintError(f"{entry.model} {entry.identifiers}: {exc}") from exc
         except BaseException:
@@ -131,10 +161,15 @@ class Importer:
 
     def _key_of(self, content: str, entry: Entry) -> object:
         """blueprints/v1/common.py: from a policybinding the pbm_uuid of a flow or stage binding, else the key."""
-        found = next((each.instance for each in self.entries if each.id == content and each.instance), None)
+        found = next(
+            (each.instance for each in self.entries if each.id == content and each.instance), None
+        )
         if found is None:
             raise BlueprintError(f"!KeyOf {content}: no entry of that id has been applied")
-        if isinstance(found, PolicyBindingModel) and entry.model == "authentik_policies.policybinding":
+        if (
+            isinstance(found, PolicyBindingModel)
+            and entry.model == "authentik_policies.policybinding"
+        ):
             return found.pbm_uuid
         return found.pk
 
@@ -160,7 +195,11 @@ class Importer:
         truths = [bool(self.resolve(each, entry)) for each in values]
         answers = {"AND": all(truths), "OR": any(truths), "XOR": sum(truths) % 2 == 1}
         mode = mode.upper()
-        return answers[mode] if mode in answers else not answers[{"NAND": "AND", "NOR": "OR", "XNOR": "XOR"}[mode]]
+        return (
+            answers[mode]
+            if mode in answers
+            else not answers[{"NAND": "AND", "NOR": "OR", "XNOR": "XOR"}[mode]]
+        )
 
     def _if(self, content: list[Any], entry: Entry) -> object:
         condition, *branches = content
@@ -169,7 +208,9 @@ class Importer:
 
     def _row(self, kind: type[Row], wanted: dict[str, object]) -> Row | None:
         for row in self.store.all(kind):
-            if all(same(self.store.value(kind, row, path), value) for path, value in wanted.items()):
+            if all(
+                same(self.store.value(kind, row, path), value) for path, value in wanted.items()
+            ):
                 return row
         return None
 
@@ -179,7 +220,9 @@ class Importer:
             return
         if entry.model == "authentik_blueprints.metaapplyblueprint":
             if self.resolve(entry.attrs, entry).get("required", True):
-                raise BlueprintError("applying another blueprint is not part of the double: required: false")
+                raise BlueprintError(
+                    "applying another blueprint is not part of the double: required: false"
+                )
             return
         state = self.resolve(entry.state, entry)
         if state not in STATES:
@@ -204,9 +247,13 @@ class Importer:
             return
         values = {**self.resolve(entry.attrs, entry), **identifiers}
         if entry.model == "authentik_core.group":
-            entry.instance = self._save_group(instance if isinstance(instance, Group) else None, values)
+            entry.instance = self._save_group(
+                instance if isinstance(instance, Group) else None, values
+            )
         else:
-            entry.instance = self._save_row(kind, instance if isinstance(instance, Row) else None, values)
+            entry.instance = self._save_row(
+                kind, instance if isinstance(instance, Row) else None, values
+            )
 
     def _save_group(self, group: Group | None, values: dict[str, Any]) -> Group:
         refuse_unknown(set(values), GROUP_ATTRIBUTES)
@@ -220,7 +267,11 @@ class Importer:
         group.save(force_insert=new)
         changed = any(not same(before[name], plain[name]) for name in before)
         for name in relations.keys() & plain.keys():
-            wanted = set(relations[name]._base_manager.filter(pk__in=plain[name]).values_list("pk", flat=True))
+            wanted = set(
+                relations[name]
+                ._base_manager.filter(pk__in=plain[name])
+                .values_list("pk", flat=True)
+            )
             changed |= wanted != set(getattr(group, name).values_list("pk", flat=True))
             getattr(group, name).set(wanted)
         self.applied.created += new
@@ -237,20 +288,31 @@ class Importer:
             if name != "pk":
                 checked[name] = self._reference(known_fields[name], fit(name, value, hints[name]))
         if row is None:
-            required = {n for n, f in known_fields.items() if f.default is MISSING and f.default_factory is MISSING}
+            required = {
+                n
+                for n, f in known_fields.items()
+                if f.default is MISSING and f.default_factory is MISSING
+            }
             if required - set(checked):
                 raise BlueprintError(f"required: {', '.join(sorted(required - set(checked)))}")
             row = kind(**checked)
             self.store.rows.append(row)
             self.applied.created += 1
         else:
-            self.applied.changed += any(getattr(row, name) != value for name, value in checked.items())
+            self.applied.changed += any(
+                getattr(row, name) != value for name, value in checked.items()
+            )
             for name, value in checked.items():
                 setattr(row, name, value)
-        if isinstance(row, PolicyBinding) and sum(x is not None for x in (row.policy, row.group, row.user)) != 1:
+        if (
+            isinstance(row, PolicyBinding)
+            and sum(x is not None for x in (row.policy, row.group, row.user)) != 1
+        ):
             raise BlueprintError("exactly one of policy, group and user must be set")
         for names in kind.table().UNIQUE:
-            values_of = [[getattr(each, name) for name in names] for each in self.store.all(kind.table())]
+            values_of = [
+                [getattr(each, name) for name in names] for each in self.store.all(kind.table())
+            ]
             if values_of.count([getattr(row, name) for name in names]) > 1:
                 raise BlueprintError(f"the fields {', '.join(names)} must make a unique set")
         return row
@@ -260,7 +322,14 @@ class Importer:
         to = known_field.metadata.get("to")
         for pk in value if isinstance(value, list) else [value]:
             if to and pk is not None and self.store.get(to, pk) is None:
-                row = next((each for each in self.store.all(to) if to is PolicyBindingModel and each.pk == pk), None)
+                row = next(
+                    (
+                        each
+                        for each in self.store.all(to)
+                        if to is PolicyBindingModel and each.pk == pk
+                    ),
+                    None,
+                )
                 if row is None:
                     raise BlueprintError(f"{known_field.name}: no {to.__name__} has the key {pk}")
                 return self.store.value(to, row, "pk")
@@ -274,7 +343,11 @@ class Importer:
             if not any(each is instance for each in self.store.rows):
                 return
             self.store.rows = [each for each in self.store.rows if each is not instance]
-            keys = {instance.pk, instance.pbm_uuid} if isinstance(instance, PolicyBindingModel) else {instance.pk}
+            keys = (
+                {instance.pk, instance.pbm_uuid}
+                if isinstance(instance, PolicyBindingModel)
+                else {instance.pk}
+            )
             for row in list(self.store.rows):
                 for each in fields(row):
                     value = getattr(row, each.name)

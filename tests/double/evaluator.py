@@ -114,7 +114,10 @@ def is_group_member(user: "User", **filters: object) -> bool:
 
 
 def evaluate(
-    name: str, text: str, request: PolicyRequest, call_policy: Callable[[str, PolicyRequest], PolicyResult]
+    name: str,
+    text: str,
+    request: PolicyRequest,
+    call_policy: Callable[[str, PolicyRequest], PolicyResult],
 ) -> PolicyResult:
     """Runs the text of the policy `name`. Raises PolicyException for any Exception, SyntaxError too.
 

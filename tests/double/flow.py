@@ -116,7 +116,9 @@ class Executor:
     plan: FlowPlan
     binding: FlowStageBinding
 
-    def __init__(self, authentik: Authentik, request: HttpRequest, slug: str, messages: list[str]) -> None:
+    def __init__(
+        self, authentik: Authentik, request: HttpRequest, slug: str, messages: list[str]
+    ) -> None:
         if slug not in authentik.flows:
             raise Http404(slug)
         self.authentik = authentik
@@ -173,7 +175,9 @@ class Executor:
                 return plan.bindings[0]
             user = plan.context.get(PENDING_USER, self.request.user)
             context = {"flow_plan": plan, **plan.context}
-            result = self.authentik.engine.ask(plan.bindings[0], PolicyRequest(user, self.request, context))
+            result = self.authentik.engine.ask(
+                plan.bindings[0], PolicyRequest(user, self.request, context)
+            )
             self.messages += result.messages
             if result.passing:
                 return plan.bindings[0]
@@ -195,7 +199,9 @@ class Executor:
         user = cast(User, context.get(PENDING_USER, request.user))
         result = ask(flow, PolicyRequest(user, request, dict(context)))
         if not result.passing:
-            raise NotApplicableError("\n".join(result.messages) or "Flow does not apply to current user.")
+            raise NotApplicableError(
+                "\n".join(result.messages) or "Flow does not apply to current user."
+            )
         plan = FlowPlan(flow.pk.hex, context=context)
         for binding in self.authentik.bindings(flow.slug):
             result = PolicyResult(True)

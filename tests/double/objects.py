@@ -210,7 +210,9 @@ class IdentificationStage(Stage):
 @dataclass(kw_only=True)
 class AuthenticatorValidateStage(Stage):
     not_configured_action: Literal["skip", "deny", "configure"] = "skip"
-    device_classes: list[Literal["static", "totp", "webauthn", "duo", "sms", "email"]] = field(default_factory=list)
+    device_classes: list[Literal["static", "totp", "webauthn", "duo", "sms", "email"]] = field(
+        default_factory=list
+    )
     configuration_stages: list[UUID] = field(default_factory=list, metadata={"to": Stage})
     last_auth_threshold: str = "seconds=0"
     webauthn_user_verification: Literal["required", "preferred", "discouraged"] = "preferred"
@@ -229,7 +231,9 @@ class UserLoginStage(Stage):
 
 @dataclass(kw_only=True)
 class UserWriteStage(Stage):
-    user_creation_mode: Literal["never_create", "create_when_required", "always_create"] = "create_when_required"
+    user_creation_mode: Literal["never_create", "create_when_required", "always_create"] = (
+        "create_when_required"
+    )
     create_users_as_inactive: bool = True
     create_users_group: UUID | None = None
     user_type: str = "external"
@@ -318,4 +322,8 @@ class Store:
 
 def key(kind: type[Row], row: Row) -> UUID:
     """The primary key of a row of that model."""
-    return row.pbm_uuid if kind is PolicyBindingModel and isinstance(row, PolicyBindingModel) else row.pk
+    return (
+        row.pbm_uuid
+        if kind is PolicyBindingModel and isinstance(row, PolicyBindingModel)
+        else row.pk
+    )

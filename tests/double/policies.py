@@ -42,7 +42,8 @@ class Reputation:
         rows = [
             score
             for (ip, username), score in self.scores.items()
-            if (policy.check_ip and ip == address) or (policy.check_username and username == request.user.username)
+            if (policy.check_ip and ip == address)
+            or (policy.check_username and username == request.user.username)
         ]
         return sum(rows) <= policy.threshold
 
@@ -61,23 +62,34 @@ class Engine:
 
     def ask(self, target: PolicyBindingModel, request: PolicyRequest) -> PolicyResult:
         """The answer of all that is bound to the target, in order. Nothing bound passes."""
-        bindings = [each for each in self.store.all(PolicyBinding) if each.target == target.pbm_uuid and each.enabled]
+        bindings = [
+            each
+            for each in self.store.all(PolicyBinding)
+            if each.target == target.pbm_uuid and each.enabled
+        ]
         request.obj = target
         return self._together(bindings, target.policy_engine_mode, request)
 
     def ask_list(self, policies: Iterable[UUID], request: PolicyRequest) -> PolicyResult:
         """stages/prompt/stage.py: validation policies, as if bound to a bare PolicyBindingModel; all must pass."""
         request.obj = target = PolicyBindingModel()
-        bindings = [PolicyBinding(policy=policy, target=target.pbm_uuid, order=0) for policy in policies]
+        bindings = [
+            PolicyBinding(policy=policy, target=target.pbm_uuid, order=0) for policy in policies
+        ]
         return self._together(bindings, "all", request)
 
-    def _together(self, bindings: list[PolicyBinding], mode: Mode, request: PolicyRequest) -> PolicyResult:
+    def _together(
+        self, bindings: list[PolicyBinding], mode: Mode, request: PolicyRequest
+    ) -> PolicyResult:
         if not bindings:
             return PolicyResult(True)
-        results = [self._run(each, request) for each in sorted(bindings, key=lambda binding: binding.order)]
+        results = [
+            self._run(each, request) for each in sorted(bindings, key=lambda binding: binding.order)
+        ]
         passing = [each.passing for each in results]
         return PolicyResult(
-            all(passing) if mode == "all" else any(passing), *(text for each in results for text in each.messages)
+            all(passing) if mode == "all" else any(passing),
+            *(text for each in results for text in each.messages),
         )
 
     def _run(self, binding: PolicyBinding, request: PolicyRequest) -> PolicyResult:
@@ -97,7 +109,11 @@ class Engine:
             if policy and policy.execution_logging:
                 self.event("policy_execution", policy=policy.name, result=result)
         except PolicyException as exc:
-            self.event("policy_exception", policy=policy.name if policy else "", exception=repr(exc.__cause__))
+            self.event(
+                "policy_exception",
+                policy=policy.name if policy else "",
+                exception=repr(exc.__cause__),
+            )
             result = PolicyResult(binding.failure_result, str(exc))
         if self.faults & {"cache", f"cache:{policy.name if policy else ''}"}:
             raise FaultError("the cache cannot be written")
@@ -108,7 +124,9 @@ class Engine:
             raise FaultError("the event table cannot be written")
         add_event(action, **context)
 
-    def _passes(self, binding: PolicyBinding, policy: Policy | None, request: PolicyRequest) -> PolicyResult:
+    def _passes(
+        self, binding: PolicyBinding, policy: Policy | None, request: PolicyRequest
+    ) -> PolicyResult:
         if isinstance(policy, ExpressionPolicy):
             return evaluate(policy.name, policy.expression, request, self._call)
         if isinstance(policy, ReputationPolicy):
@@ -116,7 +134,10 @@ class Engine:
         if isinstance(policy, PasswordPolicy):
             return strong(policy, request)
         if binding.group is not None:
-            return PolicyResult(bool(request.user.pk) and request.user.all_groups().filter(pk=binding.group).exists())
+            return PolicyResult(
+                bool(request.user.pk)
+                and request.user.all_groups().filter(pk=binding.group).exists()
+            )
         return PolicyResult(binding.user is not None and request.user.pk == binding.user)
 
     def _call(self, name: str, request: PolicyRequest) -> PolicyResult:

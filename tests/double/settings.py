@@ -22,9 +22,16 @@ def configure() -> None:
     settings.configure(
         SECRET_KEY="a key of the tests",
         USE_TZ=True,
-        INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth", "authentik.core.apps.CoreConfig"],
+        INSTALLED_APPS=[
+            "django.contrib.contenttypes",
+            "django.contrib.auth",
+            "authentik.core.apps.CoreConfig",
+        ],
         AUTH_USER_MODEL="authentik_core.User",
-        AUTHENTICATION_BACKENDS=["authentik.core.auth.InbuiltBackend", "authentik.core.auth.TokenBackend"],
+        AUTHENTICATION_BACKENDS=[
+            "authentik.core.auth.InbuiltBackend",
+            "authentik.core.auth.TokenBackend",
+        ],
         PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"],
         DATABASES={
             "default": {
@@ -72,7 +79,9 @@ def add_functions(connection: BaseDatabaseWrapper, **_: object) -> None:
 class CaseBlind(IExact):
     """`iexact` as PostgreSQL compares: UPPER() of both sides. SQLite's own knows ASCII only."""
 
-    def as_sqlite(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> tuple[str, list[Any]]:
+    def as_sqlite(
+        self, compiler: SQLCompiler, connection: BaseDatabaseWrapper
+    ) -> tuple[str, list[Any]]:
         left, left_values = self.process_lhs(compiler, connection)
         right, right_values = super(IExact, self).process_rhs(compiler, connection)
         return f"pg_upper({left}) = pg_upper({right})", [*left_values, *right_values]

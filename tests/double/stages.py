@@ -158,7 +158,10 @@ class PromptView(View[PromptStage]):
         After restart_with_context, that is the old password.
         """
         before = self.plan.context.get(PROMPT_DATA, {})
-        return {each.field_key: str(before.get(each.field_key, each.initial_value)) for each in self.fields()}
+        return {
+            each.field_key: str(before.get(each.field_key, each.initial_value))
+            for each in self.fields()
+        }
 
     def validate(self, data: Mapping[str, object]) -> dict[str, Any]:
         attrs: dict[str, Any] = {"component": self.component}
@@ -171,7 +174,9 @@ class PromptView(View[PromptStage]):
                 errors += exc.errors
         if errors:
             raise InvalidError(*errors)
-        passwords = [str(data.get(each.field_key)) for each in self.fields() if each.type == "password"]
+        passwords = [
+            str(data.get(each.field_key)) for each in self.fields() if each.type == "password"
+        ]
         if len(passwords) == 2 and len(set(passwords)) == 2:
             raise InvalidError("Passwords don't match.")
         self.as_typed = dict(attrs)
@@ -193,7 +198,10 @@ class PromptView(View[PromptStage]):
                 raise InvalidError("This field is required.")
             return {key: initial} if initial else {}
         text = read_text(data[key], prompt.required, self.authentik.trims_prompts)
-        if prompt.type == "username" and User.objects.filter(username=text).exclude(pk=self.pending_user().pk).exists():
+        if (
+            prompt.type == "username"
+            and User.objects.filter(username=text).exclude(pk=self.pending_user().pk).exists()
+        ):
             raise InvalidError("Username is already taken.")
         return {key: text}
 
@@ -224,7 +232,9 @@ class PasswordView(View[PasswordStage]):
     def valid(self, attrs: dict[str, Any]) -> Page | None:
         if PENDING_USER not in self.plan.context:
             return self.executor.stage_invalid()
-        user = authenticate(self, self.stage, self.plan.context[PENDING_USER].username, attrs["password"])
+        user = authenticate(
+            self, self.stage, self.plan.context[PENDING_USER].username, attrs["password"]
+        )
         if user is None:
             return self.invalid(InvalidError("Invalid password"))
         self.plan.context[PENDING_USER] = user
@@ -258,7 +268,9 @@ class AuthenticatorValidateView(View[AuthenticatorValidateStage]):
     def validate(self, data: Mapping[str, object]) -> dict[str, Any]:
         if self.code() is None or data.get("code") != self.code():
             fail(self, self.pending_user().username)
-            raise InvalidError("Invalid Token. Please ensure the time on your device is accurate and try again.")
+            raise InvalidError(
+                "Invalid Token. Please ensure the time on your device is accurate and try again."
+            )
         return {}
 
 
@@ -295,7 +307,9 @@ class UserWriteView(View[UserWriteStage]):
         if PENDING_USER not in context or self.stage.user_creation_mode == "always_create":
             if self.stage.user_creation_mode == "never_create":
                 return self.executor.stage_invalid("No user found and can't create new user.")
-            context[PENDING_USER] = User(is_active=not self.stage.create_users_as_inactive, type=self.stage.user_type)
+            context[PENDING_USER] = User(
+                is_active=not self.stage.create_users_as_inactive, type=self.stage.user_type
+            )
             context[BACKEND] = INBUILT
         user: User = context[PENDING_USER]
         for key, value in context[PROMPT_DATA].items():
@@ -321,7 +335,10 @@ class UserWriteView(View[UserWriteStage]):
 
 def fail(view: View[S], username: str) -> None:
     login_failed.send(
-        sender=view.stage.name, credentials={"username": username}, request=view.request, stage=view.stage
+        sender=view.stage.name,
+        credentials={"username": username},
+        request=view.request,
+        stage=view.stage,
     )
 
 

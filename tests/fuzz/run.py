@@ -35,10 +35,19 @@ def fuzz(name: str, seconds: str) -> bool:
     before = found()
     options = f"-seed=1 -max_len=4096 -max_total_time={seconds} -timeout=60 -report_slow_units=60 -print_final_stats=1"
     with tempfile.TemporaryDirectory() as corpus:
-        folders = [f"-dict=seeds/{name}.dict", f"-artifact_prefix={FINDINGS}/", corpus, f"seeds/{name}"]
-        ran = subprocess.run([sys.executable, __file__, name, *options.split(), *folders], cwd=HERE, check=False)
+        folders = [
+            f"-dict=seeds/{name}.dict",
+            f"-artifact_prefix={FINDINGS}/",
+            corpus,
+            f"seeds/{name}",
+        ]
+        ran = subprocess.run(
+            [sys.executable, __file__, name, *options.split(), *folders], cwd=HERE, check=False
+        )
     for path in sorted(path for path, time in found().items() if before.get(path) != time):
-        program, script, again = (os.path.relpath(each) for each in (sys.executable, __file__, path))
+        program, script, again = (
+            os.path.relpath(each) for each in (sys.executable, __file__, path)
+        )
         print(f"FOUND: {again}\nRun it again: {program} {script} {name} {again}", flush=True)
     return ran.returncode == 0
 

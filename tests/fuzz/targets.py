@@ -12,10 +12,17 @@ from urllib.parse import quote, unquote_to_bytes
 
 import main
 
-LIMITS = {"MAX_LINE": 96, "MAX_HEAD": 384}  # main.py's, made so low here that inputs of a few hundred bytes reach them
-TCHAR = set(b"!#$%&'*+-.^_`|~" + string.digits.encode() + string.ascii_letters.encode())  # RFC 9110, 5.6.2
+LIMITS = {
+    "MAX_LINE": 96,
+    "MAX_HEAD": 384,
+}  # main.py's, made so low here that inputs of a few hundred bytes reach them
+TCHAR = set(
+    b"!#$%&'*+-.^_`|~" + string.digits.encode() + string.ascii_letters.encode()
+)  # RFC 9110, 5.6.2
 VISIBLE = set(range(0x21, 0x7F))
-LOCAL_PART = set(string.ascii_letters + string.digits + ".!#$%&'*+/=?^_`{|}~-")  # WHATWG, 4.10.5.1.5
+LOCAL_PART = set(
+    string.ascii_letters + string.digits + ".!#$%&'*+/=?^_`{|}~-"
+)  # WHATWG, 4.10.5.1.5
 LABEL = set(string.ascii_letters + string.digits + "-")
 
 
@@ -92,7 +99,9 @@ class Reading:
         name, value = token.decode().lower(), line[at + 1 :].strip(b" \t").decode("latin-1")
         if name in ("host", "content-length") and name in self.headers:
             self.faults.add(400)
-        elif name == "content-length" and not (1 <= len(value) <= 10 and set(value) <= set(string.digits)):
+        elif name == "content-length" and not (
+            1 <= len(value) <= 10 and set(value) <= set(string.digits)
+        ):
             (self.faults if whole else self.possible).add(400)
         elif whole:
             self.headers.setdefault(name, []).append(value)
@@ -116,13 +125,22 @@ def fuzz_head(data: bytes) -> None:
         except main.Error as error:
             status = error.status
         if reading.faults or status:
-            assert status in reading.faults | reading.possible, f"{status}, not {reading.faults or 'none'}"
+            assert status in reading.faults | reading.possible, (
+                f"{status}, not {reading.faults or 'none'}"
+            )
             continue
         assert whole == bool(reading.end), f"whole: {whole}"
         if not whole:
             continue
         said = (head.method, head.path, head.query, head.version, head.size, head.length)
-        assert said == (reading.method, reading.path, reading.query, reading.version, reading.end, reading.length)
+        assert said == (
+            reading.method,
+            reading.path,
+            reading.query,
+            reading.version,
+            reading.end,
+            reading.length,
+        )
         assert head.headers == {name: ", ".join(values) for name, values in reading.headers.items()}
         options = head.headers.get("connection", "")
         if options.isascii() and options.isprintable():  # else it is no list of tokens
@@ -145,7 +163,9 @@ def fields_of(body: bytes) -> Any:
     """What JSON says, every object as a dict; ValueError where it is none, or an object has a key twice."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if any(name == after for name, after in itertools.pairwise(sorted(name for name, _ in pairs))):
+        if any(
+            name == after for name, after in itertools.pairwise(sorted(name for name, _ in pairs))
+        ):
             raise ValueError("twice")
         return dict(pairs)
 

@@ -29,11 +29,21 @@ from wire import HEALTH, Wire, post
 MINUTES = float(os.environ.get("SOAK_MINUTES") or 3)
 SEED = os.environ.get("SOAK_SEED") or str(random.randrange(10**6))
 WARM_UP = 20  # seconds, after which the service has what it keeps for good
-MORE_MEMORY = 8 * 2**20  # bytes that may be resident beyond that: what the allocator keeps varies so much
+MORE_MEMORY = (
+    8 * 2**20
+)  # bytes that may be resident beyond that: what the allocator keeps varies so much
 TIMEOUT = 5  # REQUEST_TIMEOUT
 LIMIT = 3  # MAX_FAILURES
-SETTINGS = {"AUTH_TOKEN": TOKEN, "FAIL_DELAY": "0.1", "REQUEST_TIMEOUT": str(TIMEOUT), "LOG_LEVEL": "INFO"}
-SETTINGS |= {"MAX_FAILURES": str(LIMIT), "FAILURE_WINDOW": "86400"}  # a day: no count goes by itself meanwhile
+SETTINGS = {
+    "AUTH_TOKEN": TOKEN,
+    "FAIL_DELAY": "0.1",
+    "REQUEST_TIMEOUT": str(TIMEOUT),
+    "LOG_LEVEL": "INFO",
+}
+SETTINGS |= {
+    "MAX_FAILURES": str(LIMIT),
+    "FAILURE_WINDOW": "86400",
+}  # a day: no count goes by itself meanwhile
 THROTTLED = {"valid": False, "error": "Too many failed logins"}
 JUDGED = "192.0.2."  # where clients are whose every answer is judged and counted
 OTHERS = "198.51.100.1"
@@ -59,7 +69,9 @@ class Watched(Service):
                 elif leak.search(line) or not LINE.fullmatch(line) or " level=INFO " not in line:
                     self.odd.append(line)
                 elif f" client={JUDGED}" in line:
-                    self.counts[" ".join(re.findall(r"(?:event|path|status|result)=\S+", line))] += 1
+                    self.counts[
+                        " ".join(re.findall(r"(?:event|path|status|result)=\S+", line))
+                    ] += 1
                 self.logged.notify_all()
         with self.logged:
             self.ended = True
@@ -82,7 +94,9 @@ def headers(client: str) -> str:
 
 
 def login(username: str, password: str, client: str) -> bytes:
-    return post(json.dumps({"username": username, "password": password}).encode(), headers=headers(client))
+    return post(
+        json.dumps({"username": username, "password": password}).encode(), headers=headers(client)
+    )
 
 
 def user_info(username: str, client: str) -> bytes:
@@ -139,15 +153,30 @@ class Owner(Member):
         self.account = Model(f"owner{number}", True)
         self.strangers = [Model(f"stranger{number}.{n}", False) for n in range(10)]
         self.places = [f"{JUDGED}{number * 10 + n}" for n in range(6)]  # the first is its home
-        entry = {"uid": 3000 + number, "gid": 100, "home": f"/home/owner{number}", "shell": "/usr/sbin/nologin"}
+        entry = {
+            "uid": 3000 + number,
+            "gid": 100,
+            "home": f"/home/owner{number}",
+            "shell": "/usr/sbin/nologin",
+        }
         name = self.account.name
-        self.info = {"exists": True, "username": name, "full_name": name, "email": "", "groups": ["users"], **entry}
+        self.info = {
+            "exists": True,
+            "username": name,
+            "full_name": name,
+            "email": "",
+            "groups": ["users"],
+            **entry,
+        }
         self.change()
 
     def change(self) -> None:
         """Another password, and now and then a lock that lasts until the next change."""
         account, scheme = self.account, self.chance.choice(["sha512", "yescrypt"])
-        account.password, account.locked = self.chance.choice(passwords(self.number)), self.chance.random() < 0.2
+        account.password, account.locked = (
+            self.chance.choice(passwords(self.number)),
+            self.chance.random() < 0.2,
+        )
         with self.writing:
             self.etc.set_password(account.name, account.password, scheme)
             if account.locked:
@@ -161,7 +190,9 @@ class Owner(Member):
         assert answer.status == (429 if truth is THROTTLED else 200)
         assert truth.get("valid") is not False or time.monotonic() - began >= 0.1
         self.answered[f"event=request path={path} status={answer.status}"] += 1
-        if self.chance.random() < 0.5:  # so some come on a connection of their own, others on one that is kept
+        if (
+            self.chance.random() < 0.5
+        ):  # so some come on a connection of their own, others on one that is kept
             self.rest()
 
     def rest(self) -> None:
@@ -201,13 +232,19 @@ class Churn(Member):
 
     def turn(self) -> None:
         chance = self.chance
-        whole = chance.choice([HEALTH, login("des", right("des"), OTHERS), user_info("des", OTHERS)])
+        whole = chance.choice(
+            [HEALTH, login("des", right("des"), OTHERS), user_info("des", OTHERS)]
+        )
         with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
             for _ in range(chance.choice([1, 1, 1, 20])):
                 wire = stack.enter_context(self.target.connect())
-                wire.send(whole[: chance.randrange(len(whole) + 1)] if chance.random() < 0.5 else whole)
+                wire.send(
+                    whole[: chance.randrange(len(whole) + 1)] if chance.random() < 0.5 else whole
+                )
                 if chance.random() < 0.5:  # a reset instead of an end
-                    wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    wire.socket.setsockopt(
+                        socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+                    )
 
 
 class Garbage(Member):
@@ -219,13 +256,26 @@ class Garbage(Member):
         chance, good = self.chance, bytearray(login("des", right("des"), OTHERS))
         for _ in range(chance.randrange(1, 6)):
             good[chance.randrange(good.index(b"\r\n\r\n"))] = chance.choice(b"\0\r\n :{\xff")
-        sent = chance.choice([bytes(good), chance.randbytes(2000), b"GET /" + b"a" * 9000, b"\r\n" * 50])
+        sent = chance.choice(
+            [bytes(good), chance.randbytes(2000), b"GET /" + b"a" * 9000, b"\r\n" * 50]
+        )
         with self.target.connect() as wire:
             try:
                 line = wire.send(sent).file.readline()
             except OSError:  # it may be closed before all is sent
                 return
-            assert not line or int(line.split()[1]) in {200, 400, 401, 404, 405, 413, 414, 415, 431, 501}, line
+            assert not line or int(line.split()[1]) in {
+                200,
+                400,
+                401,
+                404,
+                405,
+                413,
+                414,
+                415,
+                431,
+                501,
+            }, line
 
 
 class Slow(Member):
@@ -293,8 +343,13 @@ def settle(target: Target, members: Iterable[Member], descriptors: list[str] | N
         if member.target is target:
             answered.update(member.answered)
     await_quiet(service, target.connect())
-    await_that(lambda: descriptors is None or opened(service) == descriptors, "descriptors are left behind")
-    await_that(lambda: service.odd or service.counts == answered, f"{answered} answered, in the log {service.counts}")
+    await_that(
+        lambda: descriptors is None or opened(service) == descriptors, "descriptors are left behind"
+    )
+    await_that(
+        lambda: service.odd or service.counts == answered,
+        f"{answered} answered, in the log {service.counts}",
+    )
     assert service.odd == []
 
 
@@ -307,7 +362,9 @@ def test_no_answer_is_wrong_none_is_lost_and_nothing_is_left_behind(tmp_path: Pa
         etc.add_user(f"owner{number}", password, uid=3000 + number)
     tls = {"TLS_CERT": str(pair.cert), "TLS_KEY": str(pair.key)}
     plain = Target(Watched(etc, SETTINGS), None)
-    private = Target(Watched(etc, {**SETTINGS, **tls}), ssl.create_default_context(cafile=str(pair.cert)))
+    private = Target(
+        Watched(etc, {**SETTINGS, **tls}), ssl.create_default_context(cafile=str(pair.cert))
+    )
     members: list[Member] = [Owner((plain, private)[number % 2], number) for number in OWNERS]
     members += [kind(target, 100) for target in (plain, private) for kind in (Churn, Garbage, Slow)]
     try:
@@ -320,7 +377,9 @@ def test_no_answer_is_wrong_none_is_lost_and_nothing_is_left_behind(tmp_path: Pa
         for target, (descriptors, memory) in before.items():
             settle(target, members, descriptors)
             now, total = resident(target.service), target.service.counts.total()
-            print(f"{'TLS' if target.tls else 'plain'}: {total} lines judged; {memory >> 10} kB, then {now >> 10} kB")
+            print(
+                f"{'TLS' if target.tls else 'plain'}: {total} lines judged; {memory >> 10} kB, then {now >> 10} kB"
+            )
             assert now < memory + MORE_MEMORY
     finally:
         for target in (plain, private):

@@ -63,7 +63,9 @@ class Group(models.Model):
     name: "models.TextField[str, str]" = models.TextField(unique=not OLD)
     is_superuser: "models.BooleanField[bool, bool]" = models.BooleanField(default=False)
     attributes: "models.JSONField[dict[str, Any], dict[str, Any]]" = models.JSONField(default=dict)
-    roles: "models.ManyToManyField[Role, models.Model]" = models.ManyToManyField(Role, related_name="groups")
+    roles: "models.ManyToManyField[Role, models.Model]" = models.ManyToManyField(
+        Role, related_name="groups"
+    )
 
     if OLD:
         parent: "models.ForeignKey[Group | None, Group | None]" = models.ForeignKey(
@@ -92,7 +94,11 @@ class UserManager(BaseUserManager["User"]):
     def create_user(
         self, username: str, email: str | None = None, password: str | None = None, **extra: object
     ) -> "User":
-        user = self.model(username=self.model.normalize_username(username), email=self.normalize_email(email), **extra)
+        user = self.model(
+            username=self.model.normalize_username(username),
+            email=self.normalize_email(email),
+            **extra,
+        )
         user.set_password(password)
         user.save(using=self._db)
         return user
@@ -108,18 +114,26 @@ class User(AbstractBaseUser):
     path: "models.TextField[str, str]" = models.TextField(default="users")
     type: "models.TextField[str, str]" = models.TextField(default="internal")
     is_active: "models.BooleanField[bool, bool]" = models.BooleanField(default=True)
-    attributes: "models.JSONField[dict[str, Any], dict[str, Any]]" = models.JSONField(default=dict, blank=True)
+    attributes: "models.JSONField[dict[str, Any], dict[str, Any]]" = models.JSONField(
+        default=dict, blank=True
+    )
 
     if TYPE_CHECKING or OLD:
-        ak_groups: "models.ManyToManyField[Group, models.Model]" = models.ManyToManyField(Group, related_name="users")
-        groups: "models.ManyToManyField[DjangoGroup, models.Model]" = models.ManyToManyField(DjangoGroup)
+        ak_groups: "models.ManyToManyField[Group, models.Model]" = models.ManyToManyField(
+            Group, related_name="users"
+        )
+        groups: "models.ManyToManyField[DjangoGroup, models.Model]" = models.ManyToManyField(
+            DjangoGroup
+        )
     else:
         groups = models.ManyToManyField(Group, related_name="users")
 
         @property
         def ak_groups(self):
             """2026.5: deprecated, and says so in the event table."""
-            recorder.add_event("configuration_warning", message="User.ak_groups is deprecated, use User.groups")
+            recorder.add_event(
+                "configuration_warning", message="User.ak_groups is deprecated, use User.groups"
+            )
             return self.groups
 
     USERNAME_FIELD = "username"
@@ -137,7 +151,12 @@ class User(AbstractBaseUser):
         """PostgreSQL refuses text that is longer than its column; SQLite would not."""
         if len(self.username) > 150 or len(self.email) > 254:
             raise DataError("value too long for type character varying")
-        super().save(force_insert=force_insert, force_update=force_update, using=using, update_fields=update_fields)
+        super().save(
+            force_insert=force_insert,
+            force_update=force_update,
+            using=using,
+            update_fields=update_fields,
+        )
 
     def __str__(self) -> str:
         return self.username
