@@ -20,8 +20,8 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends python3 \
     && rm -rf /var/lib/apt/lists/*
 COPY --from=build /app /app
-COPY main.py healthcheck.py /app/
-COPY ugos-auth-proxy.pam /etc/pam.d/ugos-auth-proxy
+COPY main.py deploy/healthcheck.py /app/
+COPY deploy/ugos-auth-proxy.pam /etc/pam.d/ugos-auth-proxy
 # The last step, as nothing can be installed after it: the accounts are the host's, found anew at each look.
 RUN for file in passwd shadow group; do ln -sf "/host/etc/$file" "/etc/$file"; done
 

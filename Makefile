@@ -3,7 +3,7 @@ VENV := .venv
 PIP := $(VENV)/bin/pip --quiet --disable-pip-version-check
 AUTHENTIK := tests/test_double.py tests/test_policy.py tests/test_blueprint.py
 WRAPPED := $(VENV)/authentik-policy.py
-CODE := main.py healthcheck.py tests bench tools
+CODE := main.py deploy/healthcheck.py tests bench tools
 APP := /opt/ugos-auth-proxy
 UNIT := ugos-auth-proxy.service
 UNIT_FILE := /etc/systemd/system/$(UNIT)
@@ -34,8 +34,8 @@ install: python root  ## install it as a systemd service, or update or repair th
 		cp requirements.txt $(APP)/venv.new && rm -rf $(APP)/venv && mv $(APP)/venv.new $(APP)/venv; \
 	fi
 	@install -m 644 main.py $(APP)/main.py
-	@if [ ! -e $(PAM_FILE) ]; then install -m 644 ugos-auth-proxy.pam $(PAM_FILE); \
-		elif ! cmp -s ugos-auth-proxy.pam $(PAM_FILE); then echo "kept $(PAM_FILE), which is not the one shipped here"; fi
+	@if [ ! -e $(PAM_FILE) ]; then install -m 644 deploy/ugos-auth-proxy.pam $(PAM_FILE); \
+		elif ! cmp -s deploy/ugos-auth-proxy.pam $(PAM_FILE); then echo "kept $(PAM_FILE), which is not the one shipped here"; fi
 	@install -m 644 $(UNIT) $(UNIT_FILE)
 	@systemctl daemon-reload
 	@systemctl --quiet enable $(UNIT)
@@ -49,7 +49,7 @@ uninstall: root  ## take the systemd service away again (root)
 	@rm -rf $(APP) $(UNIT_FILE)
 	@systemctl daemon-reload
 	@systemctl reset-failed $(UNIT) 2>/dev/null || true
-	@if cmp -s ugos-auth-proxy.pam $(PAM_FILE); then rm $(PAM_FILE); fi
+	@if cmp -s deploy/ugos-auth-proxy.pam $(PAM_FILE); then rm $(PAM_FILE); fi
 	@rmdir $(UNIT_FILE).d $(CONFIG) 2>/dev/null || true
 	@for kept in $(PAM_FILE) $(UNIT_FILE).d $(CONFIG); do \
 		if [ -e $$kept ]; then echo "kept $$kept, which has what you wrote: 'sudo rm -r $$kept' removes it"; fi; done
@@ -79,7 +79,7 @@ lint: $(VENV)/test.stamp  ## check format, style and types
 	$(VENV)/bin/mypy $(CODE) $(WRAPPED)
 	$(VENV)/bin/python tools/write_blueprint.py --check
 
-blueprint:  ## write authentik-policy.py into authentik-blueprint.yaml
+blueprint:  ## write authentik-policy.py into authentik/authentik-blueprint.yaml
 	$(PYTHON) tools/write_blueprint.py
 
 test-deploy: $(VENV)/deploy.stamp  ## try the deployments for real (root; needs debootstrap, docker.io, iptables, systemd-container)

@@ -1,7 +1,8 @@
-# ugos-password-validation-policy, an expression policy of authentik (2025.10 to 2026.5): logs in the accounts of a
-# UGREEN NAS through ugos-auth-proxy, creates a user at the first login, and keeps attributes and groups as the NAS
-# has them. Import authentik-blueprint.yaml, which holds it, or paste it as it is. It is asked at two places of one
-# flow: as validation policy of the password prompt, and negated on the deny stage behind it.
+# ugos-password-validation-policy, an expression policy of authentik (2025.10 to 2026.5): logs in
+# the accounts of a UGREEN NAS through ugos-auth-proxy, creates a user at the first login, and keeps
+# attributes and groups as the NAS has them. Import authentik/authentik-blueprint.yaml, which holds
+# it, or paste it as it is. It is asked at two places of one flow: as validation policy of the
+# password prompt, and negated on the deny stage behind it.
 VERSION = "0.2.0"
 
 # Settings. An environment variable of the same name in authentik's containers, server and worker, goes before the

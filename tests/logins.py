@@ -11,7 +11,7 @@ from flow import DENIED, DONE, Authentik, Browser
 from plan import Page
 
 POLICY = (ROOT / "authentik-policy.py").read_text()
-BLUEPRINT = (ROOT / "authentik-blueprint.yaml").read_text()
+BLUEPRINT = (ROOT / "authentik/authentik-blueprint.yaml").read_text()
 UGOS, DEFAULT = "ugos-authentication", "default-authentication-flow"
 INVALID = "Invalid credentials"
 UNREACHABLE = "The NAS cannot be reached. Try again later."

@@ -1,4 +1,4 @@
-"""authentik-blueprint.yaml: what one import sets up, and the doors around the flow that it closes."""
+"""authentik/authentik-blueprint.yaml: what one import sets up, and the doors around the flow that it closes."""
 
 import re
 import subprocess
@@ -14,7 +14,7 @@ from objects import FlowStageBinding, PolicyBinding
 
 import main
 
-REPUTATION = (ROOT / "authentik-blueprint-reputation.yaml").read_text()
+REPUTATION = (ROOT / "authentik/authentik-blueprint-reputation.yaml").read_text()
 CHANGE = "default-password-change"
 
 

@@ -1,11 +1,11 @@
-"""Writes authentik-policy.py into authentik-blueprint.yaml; with --check, exits 1 where the two differ."""
+"""Writes authentik-policy.py into authentik/authentik-blueprint.yaml; with --check, exits 1 where the two differ."""
 
 import sys
 from pathlib import Path
 from textwrap import indent
 
 TOP = Path(__file__).parents[1]
-POLICY, BLUEPRINT = TOP / "authentik-policy.py", TOP / "authentik-blueprint.yaml"
+POLICY, BLUEPRINT = TOP / "authentik-policy.py", TOP / "authentik/authentik-blueprint.yaml"
 START = "      expression: |  # authentik-policy.py; `make blueprint` writes it here\n"
 END = "  - model: "
 

@@ -1,4 +1,4 @@
-"""The unit in host/ that copies passwd, shadow and group: its command, run on a private /etc."""
+"""The unit in deploy/host/ that copies passwd, shadow and group: its command, run on a private /etc."""
 
 import os
 import re
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Etc
 
-UNIT = ROOT / "host/ugos-auth-proxy-accounts.service"
+UNIT = ROOT / "deploy/host/ugos-auth-proxy-accounts.service"
 FILES = ("group", "passwd", "shadow")
 
 Begin = Callable[[], "subprocess.Popen[bytes]"]

@@ -27,10 +27,10 @@ SHIPPED = (
     "Dockerfile",
     ".dockerignore",
     ".env.example",
-    "docker-compose*.yml",
+    "docker-compose.yml",
     "*.py",
-    "*.pam",
     "requirements.txt",
+    "deploy/*.*",
 )
 README = (ROOT / "README.md").read_text()
 YESCRYPT = "$y$j9T$saltsaltsaltsaltsalt.."  # Debian's own cost
@@ -59,7 +59,8 @@ class Proxy:
         self.engine, self.folder, self.etc, self.port = engine, folder, etc, free_port()
         folder.mkdir()
         for path in (path for pattern in SHIPPED for path in ROOT.glob(pattern)):
-            shutil.copy(path, folder)
+            (folder / path.relative_to(ROOT)).parent.mkdir(exist_ok=True)
+            shutil.copy(path, folder / path.relative_to(ROOT))
         shutil.copy(folder / ".env.example", folder / ".env")
         self.offered = set(re.findall(r"(?m)^#(\w+)=", (folder / ".env").read_text()))
         self.environ = {
@@ -191,7 +192,8 @@ def test_dockerfile_has_nothing_that_hadolint_minds() -> None:
 
 
 @pytest.mark.parametrize(
-    "file", ["docker-compose.yml", "docker-compose.lan.yml", "docker-compose.authentik.yml"]
+    "file",
+    ["docker-compose.yml", "deploy/docker-compose.lan.yml", "deploy/docker-compose.authentik.yml"],
 )
 def test_compose_config_is_clean(proxy: Proxy, file: str) -> None:
     files = dict.fromkeys(["docker-compose.yml", file])
@@ -269,7 +271,7 @@ def test_changes_on_the_host_are_true_at_the_next_request(proxy: Proxy) -> None:
 
 
 def test_a_directory_with_only_the_three_files_is_enough(proxy: Proxy, tmp_path: Path) -> None:
-    """As the unit in host/ makes it."""
+    """As the unit in deploy/host/ makes it."""
     (tmp_path / "copies").mkdir()
 
     def copy() -> None:
@@ -546,7 +548,7 @@ def test_lan_is_refused_without_token_or_certificate(
 ) -> None:
     given = {"AUTH_TOKEN": TOKEN, "TLS_DIR": certificate}
     del given[missing]
-    proxy.set(COMPOSE_FILE="docker-compose.yml:docker-compose.lan.yml", **given)
+    proxy.set(COMPOSE_FILE="docker-compose.yml:deploy/docker-compose.lan.yml", **given)
     for command in (["up", "-d"], ["config"]):
         assert f"required variable {missing} is missing" in proxy.compose(*command, ok=False)
     proxy.set(COMPOSE_FILE="docker-compose.yml")
@@ -556,7 +558,7 @@ def test_lan_is_refused_without_token_or_certificate(
 def test_lan_is_refused_without_the_files_of_the_certificate(proxy: Proxy, tmp_path: Path) -> None:
     (tmp_path / "tls").mkdir()
     proxy.set(
-        COMPOSE_FILE="docker-compose.yml:docker-compose.lan.yml",
+        COMPOSE_FILE="docker-compose.yml:deploy/docker-compose.lan.yml",
         AUTH_TOKEN=TOKEN,
         TLS_DIR=tmp_path / "tls",
     )
@@ -567,7 +569,7 @@ def test_lan_is_refused_without_the_files_of_the_certificate(proxy: Proxy, tmp_p
 
 def test_lan_works_with_token_and_certificate(proxy: Proxy, certificate: Path, lan: str) -> None:
     proxy.set(
-        COMPOSE_FILE="docker-compose.yml:docker-compose.lan.yml",
+        COMPOSE_FILE="docker-compose.yml:deploy/docker-compose.lan.yml",
         AUTH_TOKEN=TOKEN,
         TLS_DIR=certificate,
     )
@@ -593,7 +595,8 @@ def network(engine: Engine) -> Iterator[str]:
 
 def test_on_the_network_of_authentik_no_port_is_published(network: str, proxy: Proxy) -> None:
     proxy.set(
-        COMPOSE_FILE="docker-compose.yml:docker-compose.authentik.yml", AUTHENTIK_NETWORK=network
+        COMPOSE_FILE="docker-compose.yml:deploy/docker-compose.authentik.yml",
+        AUTHENTIK_NETWORK=network,
     )
     assert "required variable AUTH_TOKEN is missing" in proxy.compose("up", "-d", ok=False)
     proxy.set(AUTH_TOKEN=TOKEN)
