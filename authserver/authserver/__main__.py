@@ -1,0 +1,3 @@
+from authserver.command import main
+
+main()

@@ -1,0 +1,134 @@
+"""Is this account still good? Every door asks `still_good`, at every use."""
+
+import asyncio
+import datetime
+import logging
+
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.db.models import Q
+from django.utils import timezone
+
+from authserver.accounts import nas
+from authserver.accounts.models import NasStanding, User
+from authserver.accounts.signals import ended
+from authserver.audit.record import record
+from authserver.waits import Results, Wait
+
+FAILURE_SECONDS = 10  # after an ask that failed, for which nobody asks again
+log = logging.getLogger(__name__)
+
+
+class NasUnreachable(Exception):
+    """The NAS could not be reached, and its last answer is too old to count."""
+
+
+def still_good(user: User, results: Results) -> bool:
+    """Whether what is open in the name of `user` counts.
+
+    Of a NAS user by what the NAS has said within NAS_RECHECK seconds, and while it cannot be
+    reached within NAS_GRACE. Raises a Wait where it has to be asked, and NasUnreachable.
+    """
+    if not user.is_active:
+        return False
+    if user.source != User.NAS:
+        return True
+    standing = NasStanding.objects.filter(user=user).first()
+    age = age_of(standing)
+    if standing and age <= settings.ENV.nas_recheck:
+        return standing.good
+    question = NasQuestion(user)
+    if question.key not in results:
+        raise question
+    if standing and age <= max(settings.ENV.nas_grace, settings.ENV.nas_recheck):
+        return standing.good
+    raise NasUnreachable
+
+
+def age_of(standing: NasStanding | None) -> float:
+    """Seconds since the NAS has answered."""
+    if not standing or not standing.answered_at:
+        return float("inf")
+    return (timezone.now() - standing.answered_at).total_seconds()
+
+
+def is_good(user: User, account: nas.Account | None) -> bool:
+    """Whether an account of the NAS is the one of `user`, and not locked."""
+    if account is None or not account.active:
+        return False
+    return user.nas_uid is None or account.uid == user.nas_uid
+
+
+def confirm(user: User, good: bool) -> None:
+    """Keep what the NAS has said; where it is a no, everything that is open ends at once."""
+    NasStanding.objects.update_or_create(
+        user=user,
+        defaults={
+            "good": good,
+            "answered_at": timezone.now(),
+            "asking_until": None,
+            "failed_at": None,
+        },
+    )
+    if not good:
+        end_everything(user, "the NAS says so")
+
+
+def end_everything(user: User, why: str) -> None:
+    """End the sessions of a user, and his tokens of all kinds."""
+    had = user.sessions.exists()
+    ended.send(sender=User, user=user)
+    user.sessions.all().delete()
+    if had:
+        record("sessions.ended", subject=user, why=why)
+
+
+class NasQuestion(Wait):
+    """Ask the NAS about an account, once over all processes; the others wait for that answer."""
+
+    def __init__(self, user: User) -> None:
+        self.user = user
+        self.key = ("standing", user.pk)
+
+    async def result(self) -> None:
+        """Returns when it has answered or has failed to."""
+        if await sync_to_async(self.take)():
+            await self.ask()
+            return
+        for _ in range(nas.ANSWER_SECONDS * 20 + 20):
+            if not await sync_to_async(self.is_being_asked)():
+                return
+            await asyncio.sleep(0.05)
+
+    def take(self) -> bool:
+        """Whether it is ours to ask: nobody does, and no ask has failed just now."""
+        now = timezone.now()
+        NasStanding.objects.get_or_create(user=self.user)
+        recent = now - datetime.timedelta(seconds=FAILURE_SECONDS)
+        fresh = now - datetime.timedelta(seconds=settings.ENV.nas_recheck)
+        free = NasStanding.objects.filter(
+            Q(asking_until=None) | Q(asking_until__lt=now),
+            Q(failed_at=None) | Q(failed_at__lt=recent),
+            Q(answered_at=None) | Q(answered_at__lt=fresh),
+            user=self.user,
+        )
+        until = now + datetime.timedelta(seconds=nas.ANSWER_SECONDS + 1)
+        return free.update(asking_until=until) == 1
+
+    def is_being_asked(self) -> bool:
+        asked = NasStanding.objects.filter(user=self.user, asking_until__gt=timezone.now())
+        return asked.exists()
+
+    async def ask(self) -> None:
+        try:
+            account = await nas.user_info(self.user.identifier)
+        except nas.Unreachable as error:
+            log.warning("nas.unreachable", extra={"fields": {"reason": str(error)}})
+            await sync_to_async(self.fail)()
+            return
+        await sync_to_async(confirm)(self.user, is_good(self.user, account))
+
+    def fail(self) -> None:
+        NasStanding.objects.filter(user=self.user).update(
+            asking_until=None, failed_at=timezone.now()
+        )

@@ -1,0 +1,119 @@
+"""How many refusals a name may collect before nobody looks at its passwords any more."""
+
+import asyncio
+import datetime
+import hashlib
+import math
+
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from authserver import locks
+from authserver.accounts.models import KnownClient, Refusal, Session, User
+from authserver.waits import Wait
+
+EVERYWHERE = 10  # times MAX_FAILURES: what a name may collect over all clients
+KNOWN_DAYS = 30
+PENDING_SECONDS = 30  # longer than any verdict takes
+PATIENCE = 10  # seconds to wait for those that are being judged
+
+
+class Throttled(Exception):
+    """Too many refusals; `retry_after` in seconds."""
+
+    def __init__(self, retry_after: int) -> None:
+        self.retry_after = retry_after
+
+
+def name_digest(key: str) -> str:
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def is_known(user: User | None, network: str) -> bool:
+    """Whether a user has logged in from there within 30 days, or has a session there."""
+    if user is None:
+        return False
+    since = timezone.now() - datetime.timedelta(days=KNOWN_DAYS)
+    if KnownClient.objects.filter(user=user, network=network, last_login__gt=since).exists():
+        return True
+    sessions = Session.objects.filter(user=user, network=network, expires_at__gt=timezone.now())
+    return sessions.exists()
+
+
+def remember_client(user: User, network: str) -> None:
+    KnownClient.objects.update_or_create(
+        user=user, network=network, defaults={"last_login": timezone.now()}
+    )
+
+
+class Turn(Wait):
+    """The refusals of a name are being judged, and one more could be too many."""
+
+    def __init__(self, name: str, network: str) -> None:
+        self.name, self.network = name, network
+        self.key = ("turn", name, network)
+
+    def pending(self) -> int:
+        rows = Refusal.objects.filter(name=self.name, pending_until__gt=timezone.now())
+        return rows.count()
+
+    async def result(self) -> bool:
+        """True once fewer are being judged, or False after 10 seconds."""
+        before = await sync_to_async(self.pending)()
+        for _ in range(PATIENCE * 10):
+            await asyncio.sleep(0.1)
+            if await sync_to_async(self.pending)() < before:
+                return True
+        return False
+
+
+def admit(name: str, network: str, known: bool) -> int | None:
+    """Let a login be judged: the key of its pending refusal, for `settle`; None without a limit.
+
+    Raises Throttled, or `Turn` where those at judgement could fill the measure. `name` is a digest.
+    """
+    limit: int = settings.ENV.max_failures
+    if not limit:
+        return None
+    now = timezone.now()
+    since = now - datetime.timedelta(seconds=settings.ENV.failure_window)
+    measures = [({"name": name, "network": network}, limit)]
+    if not known:
+        measures.append(({"name": name}, EVERYWHERE * limit))
+    with transaction.atomic():
+        locks.hold(f"throttle {name}")
+        for where, most in measures:
+            rows = Refusal.objects.filter(at__gt=since, **where)
+            settled = rows.exclude(pending_until__gt=now).order_by("-at")
+            times = list(settled.values_list("at", flat=True)[:most])
+            if len(times) >= most:
+                seconds = (times[most - 1] - since).total_seconds()
+                raise Throttled(max(1, math.ceil(seconds)))
+            if len(times) + rows.filter(pending_until__gt=now).count() >= most:
+                raise Turn(name, network)
+        until = now + datetime.timedelta(seconds=PENDING_SECONDS)
+        return Refusal.objects.create(name=name, network=network, pending_until=until).pk
+
+
+def settle(pending: int | None, refused: bool) -> None:
+    """Say what a login that was admitted came to."""
+    if pending is None:
+        return
+    row = Refusal.objects.filter(pk=pending)
+    if refused:
+        row.update(pending_until=None, at=timezone.now())
+    else:
+        row.delete()
+
+
+def clear(name: str) -> int:
+    """Forget the refusals of a name; how many there were."""
+    return Refusal.objects.filter(name=name).delete()[0]
+
+
+def clear_old(batch: int = 1000) -> int:
+    before = timezone.now() - datetime.timedelta(seconds=settings.ENV.failure_window)
+    old = Refusal.objects.filter(at__lt=before).values_list("pk", flat=True)[:batch]
+    return Refusal.objects.filter(pk__in=list(old)).delete()[0]

@@ -1,0 +1,330 @@
+"""The settings: one table, from which parsing, `authserver settings` and README's table come.
+
+Each is an environment variable; an empty one counts as unset. A secret may stand in a file that
+NAME_FILE names. Where the folder `/etc/appconfig/authserver/env` exists (envdir(8): one file a
+variable, its first line the value), it is read first, and the environment goes before it.
+"""
+
+import ipaddress
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import dj_database_url
+
+APPCONFIG_DIR = "/etc/appconfig/authserver"
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class BadSetting(ValueError):
+    """A setting that cannot be used; the text names the variable and says what it must be."""
+
+
+# --- Readers: the text of a variable to its value; ValueError says what it must be ---------------
+
+
+def read_number(low: float, high: float, text: str, cast: Callable[[str], float] = int) -> float:
+    """A plain decimal number from `low` to `high`; a whole one unless `cast` is float."""
+    form, kind = (
+        (r"[0-9]+", "a whole number") if cast is int else (r"[0-9]+(\.[0-9]+)?", "a number")
+    )
+    if not re.fullmatch(form, text, re.ASCII) or len(text) > 12 or not low <= cast(text) <= high:
+        raise ValueError(f"must be {kind} from {low} to {high}")
+    return cast(text)
+
+
+def read_matching(form: str, what: str, text: str) -> str:
+    if not re.fullmatch(form, text):
+        raise ValueError(f"must be {what}")  # without the text: it may be a secret
+    return text
+
+
+def is_loopback(host: str) -> bool:
+    """Whether the host of a URL is this machine, by its name or its address."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def read_base_url(text: str) -> str:
+    """An origin: scheme, host and perhaps a port. Lower case, without the scheme's own port."""
+    must = "must be the public address without a path, as https://login.example.org"
+    try:
+        url = urlsplit(text)
+        host, port = url.hostname, url.port
+    except ValueError:
+        raise ValueError(must) from None
+    if url.scheme not in ("http", "https") or not host or url.username or url.path not in ("", "/"):
+        raise ValueError(must)
+    if url.query or url.fragment or not re.fullmatch(r"[a-z0-9.:-]+", host):
+        raise ValueError(must)
+    if url.scheme == "http" and not is_loopback(host):
+        raise ValueError("must begin with https:// (http is for localhost only)")
+    shown = f"[{host}]" if ":" in host else host
+    own_port = {"http": 80, "https": 443}[url.scheme]
+    return f"{url.scheme}://{shown}" + (f":{port}" if port and port != own_port else "")
+
+
+def read_service_url(text: str) -> str:
+    """The address of another service: http or https, perhaps with a path, nothing else."""
+    must = "must be an address, as http://ugos-auth-proxy:8080"
+    try:
+        url = urlsplit(text)
+        _ = url.port
+    except ValueError:
+        raise ValueError(must) from None
+    if url.scheme not in ("http", "https") or not url.hostname or url.username is not None:
+        raise ValueError(must)
+    if url.query or url.fragment:
+        raise ValueError(must)
+    return text.rstrip("/")
+
+
+def read_database_url(text: str) -> dict[str, Any]:
+    if not re.match(r"(sqlite|postgres|postgresql)://", text):
+        raise ValueError("must begin with sqlite:// or postgres://")
+    try:
+        return dict(dj_database_url.parse(text))
+    except ValueError:
+        raise ValueError("cannot be read; it is SCHEME://USER:PASSWORD@HOST:PORT/NAME") from None
+
+
+def read_email_url(text: str) -> dict[str, Any]:
+    """smtp://USER:PASSWORD@HOST:PORT, smtps:// for TLS from the start, smtp+tls:// for STARTTLS."""
+    must = "must be smtp://, smtps:// or smtp+tls://, then USER:PASSWORD@HOST:PORT"
+    try:
+        found = dict(dj_database_url.parse("postgres" + text[text.index("://") :]))
+        scheme, host = urlsplit(text).scheme, urlsplit(text).hostname
+    except ValueError:
+        raise ValueError(must) from None
+    ports = {"smtp": 25, "smtps": 465, "smtp+tls": 587}
+    if scheme not in ports or not host:
+        raise ValueError(must)
+    return {
+        "EMAIL_HOST": host,
+        "EMAIL_PORT": found["PORT"] or ports[scheme],
+        "EMAIL_HOST_USER": found["USER"],
+        "EMAIL_HOST_PASSWORD": found["PASSWORD"],
+        "EMAIL_USE_SSL": scheme == "smtps",
+        "EMAIL_USE_TLS": scheme == "smtp+tls",
+        "EMAIL_TIMEOUT": 10,
+    }
+
+
+def read_networks(text: str) -> tuple[Network, ...]:
+    try:
+        return tuple(ipaddress.ip_network(part.strip()) for part in text.split(","))
+    except ValueError as error:
+        raise ValueError(f"must be networks with commas between: {error}") from None
+
+
+def read_group_map(text: str) -> dict[str, str]:
+    must = 'must be JSON, as {"admin": "admins"}'
+    try:
+        found = json.loads(text)
+    except ValueError:
+        raise ValueError(must) from None
+    if not isinstance(found, dict) or not all(isinstance(v, str) and v for v in found.values()):
+        raise ValueError(must)
+    return found
+
+
+class Setting(NamedTuple):
+    """One environment variable: `cast` reads its text; no default means unset."""
+
+    name: str
+    cast: Callable[[str], Any]
+    default: str
+    meaning: str
+    secret: bool = False
+
+
+text_token = partial(read_matching, r"[!-~]{16,4096}", "at least 16 visible ASCII characters")
+text_key = partial(read_matching, r"[^\0]{32,}", "at least 32 characters")
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+SETTINGS = (
+    Setting(
+        "BASE_URL", read_base_url, "http://localhost:8000",
+        "public address, without a path; https unless it is this machine's own",
+    ),
+    Setting("HOST", str, "127.0.0.1", "address that `serve` listens on"),
+    Setting("PORT", partial(read_number, 1, 65535), "8000", "its port"),
+    Setting("WORKERS", partial(read_number, 1, 64), "1", "how many processes answer"),
+    Setting("DATA_DIR", str, "/var/lib/authserver", "folder of the SQLite file and of secret_key"),
+    Setting(
+        "DATABASE_URL", read_database_url, "",
+        "sqlite:///FILE or postgres://USER:PASSWORD@HOST/NAME; unset: SQLite in DATA_DIR",
+        secret=True,
+    ),
+    Setting(
+        "SECRET_KEY", text_key, "",
+        "signs cookies and links, at least 32 characters; unset: made once in DATA_DIR",
+        secret=True,
+    ),
+    Setting(
+        "TRUSTED_PROXIES", read_networks, "",
+        "networks of the proxies in front, whose X-Forwarded-For and -Proto are believed",
+    ),
+    Setting("UGOS_AUTH_PROXY_URL", read_service_url, "", "where ugos-auth-proxy answers"),
+    Setting("UGOS_AUTH_PROXY_TOKEN", text_token, "", "its AUTH_TOKEN", secret=True),
+    Setting("UGOS_AUTH_PROXY_CA", str, "", "PEM file of the authority that signed its certificate"),
+    Setting(
+        "GROUP_MAP", read_group_map, '{"admin": "admins", "family": "family"}',
+        "which group of the NAS is which group here, as JSON",
+    ),
+    Setting(
+        "NAS_RECHECK", partial(read_number, 1, 3600), "60",
+        "seconds after which the NAS is asked again about an account that is in use",
+    ),
+    Setting(
+        "NAS_GRACE", partial(read_number, 0, 86_400), "900",
+        "seconds for which its last answer counts while it cannot be reached",
+    ),
+    Setting(
+        "SESSION_HOURS", partial(read_number, 1, 8760), "336",
+        "life of a browser session since its last use",
+    ),
+    Setting(
+        "SESSION_COOKIE_NAME", partial(read_matching, r"[A-Za-z0-9_-]{1,64}", "a name"),
+        "authserver", "name of its cookie",
+    ),
+    Setting(
+        "REFUSAL_SECONDS", partial(read_number, 0, 5, cast=float), "1.5",
+        "seconds that a refusal of a name and password takes at least",
+    ),
+    Setting(
+        "MAX_FAILURES", partial(read_number, 0, 1_000_000), "10",
+        "refusals of a name from one client until 429; 0: never",
+    ),
+    Setting(
+        "FAILURE_WINDOW", partial(read_number, 1, 86_400), "300",
+        "seconds over which refusals are counted",
+    ),
+    Setting(
+        "EMAIL_URL", read_email_url, "",
+        "smtp://, smtps:// or smtp+tls://USER:PASSWORD@HOST:PORT for mail to users; unset: none",
+        secret=True,
+    ),
+    Setting(
+        "EMAIL_FROM", partial(read_matching, r"[^\r\n]+@[^\r\n]+", "an e-mail address"),
+        "", "its sender",
+    ),
+    Setting(
+        "LOG_LEVEL", partial(read_matching, "|".join(LEVELS), "one of " + ", ".join(LEVELS)),
+        "INFO", ", ".join(LEVELS),
+    ),
+)  # fmt: skip
+
+
+# --- From the environment to values -------------------------------------------------------------
+
+
+def read_appconfig(environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables of the appconfig folder, as envdir(8) reads it; {} where there is none."""
+    folder = Path(environ.get("APPCONFIG_DIR") or APPCONFIG_DIR) / "env"
+    found = {}
+    try:
+        for file in folder.iterdir():
+            if file.is_file() and not file.name.startswith("."):
+                line = file.read_text(encoding="utf-8", errors="surrogateescape").split("\n")[0]
+                found[file.name] = line.rstrip(" \t").replace("\0", "\n")
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise BadSetting(f"APPCONFIG_DIR: {folder} cannot be read: {error.strerror}") from None
+    return found
+
+
+def read_text(setting: Setting, environ: Mapping[str, str]) -> tuple[str, str]:
+    """The text of a setting and the variable that it came from; raises BadSetting."""
+    text, file = environ.get(setting.name, ""), ""
+    if setting.secret:
+        file = environ.get(f"{setting.name}_FILE", "")
+    if text and file:
+        raise BadSetting(f"{setting.name} and {setting.name}_FILE: set only one of them")
+    if not file:
+        return text or setting.default, setting.name
+    name = f"{setting.name}_FILE"
+    try:
+        text = re.sub(r"\r?\n\Z", "", Path(file).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadSetting(f"{name}: {file!r} cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise BadSetting(f"{name}: {file!r} is not UTF-8") from None
+    if not text:
+        raise BadSetting(f"{name}: {file!r} is empty")
+    return text, name
+
+
+class Environment:
+    """The values of `SETTINGS` by their names in lower case, None where unset.
+
+    `given` says of each whether it was set. BadSetting names a variable that cannot be used.
+    """
+
+    def __getattr__(self, name: str) -> Any:  # says to the type checker that there are some
+        raise AttributeError(name)
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        environ = {**read_appconfig(environ), **{k: v for k, v in environ.items() if v}}
+        self.texts: dict[str, str] = {}
+        self.given: set[str] = set()
+        for setting in SETTINGS:
+            text, name = read_text(setting, environ)
+            try:
+                setattr(self, setting.name.lower(), setting.cast(text) if text else None)
+            except ValueError as error:
+                raise BadSetting(f"{name}: {error}") from None
+            self.texts[setting.name] = text
+            if environ.get(name):
+                self.given.add(setting.name)
+        self.check()
+
+    def check(self) -> None:
+        """What one variable alone cannot tell."""
+        if self.base_url.startswith("https:") and not self.trusted_proxies:
+            raise BadSetting(
+                "TRUSTED_PROXIES: must be set with an https BASE_URL, to the network of the proxy "
+                "that speaks https, as 127.0.0.0/8"
+            )
+        if self.ugos_auth_proxy_url and not self.ugos_auth_proxy_token:
+            raise BadSetting("UGOS_AUTH_PROXY_TOKEN: must be set with UGOS_AUTH_PROXY_URL")
+        if (
+            self.database_url
+            and "postgresql" in self.database_url["ENGINE"]
+            and not self.secret_key
+        ):
+            raise BadSetting("SECRET_KEY: must be set with PostgreSQL, the same for every process")
+        if self.email_url and not self.email_from:
+            raise BadSetting("EMAIL_FROM: must be set with EMAIL_URL")
+
+
+def make_secret_key(data_dir: str) -> str:
+    """The key in DATA_DIR/secret_key, made once, readable by its owner only; raises BadSetting."""
+    path = Path(data_dir) / "secret_key"
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not path.exists():
+            made = path.with_name(f".secret_key.{os.getpid()}")
+            made.touch(mode=0o600)
+            made.write_text(os.urandom(48).hex())
+            try:
+                os.link(made, path)  # of two processes that make one at once, one wins
+            except FileExistsError:
+                pass
+            made.unlink()
+        return text_key(path.read_text(encoding="ascii").strip())
+    except OSError as error:
+        raise BadSetting(f"DATA_DIR: {path} cannot be used: {error.strerror}") from None
+    except ValueError:
+        raise BadSetting(f"DATA_DIR: {path} is damaged: restore it from a backup") from None

@@ -1,0 +1,52 @@
+"""Logging: JSON lines on stderr."""
+
+import json
+import logging
+import logging.config
+import time
+from typing import Any
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line. Of an exception it says where it came from, never its message or
+    values, which may hold what a user typed."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created)),
+            "level": record.levelname,
+            "event": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info and record.exc_info[0]:
+            line["error"] = record.exc_info[0].__name__
+            at, trace = [], record.exc_info[2]
+            while trace:
+                code = trace.tb_frame.f_code
+                at.append(f"{code.co_qualname}:{trace.tb_lineno}")
+                trace = trace.tb_next
+            line["at"] = at[-8:]
+        return json.dumps(line, default=str)
+
+
+def set_up(level: str) -> None:
+    logging.config.dictConfig(
+        {
+            "version": 1,
+            "disable_existing_loggers": False,
+            "formatters": {"json": {"()": JsonLines}},
+            "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
+            "root": {"handlers": ["stderr"], "level": level},
+            "loggers": {
+                # these repeat paths, queries and values of requests
+                "uvicorn.access": {"level": "CRITICAL"},
+                "uvicorn.error": {"level": "WARNING"},
+                "httpx": {"level": "WARNING"},
+                "httpcore": {"level": "WARNING"},
+                "oauthlib": {"level": "ERROR"},
+                "oauth2_provider": {"level": "ERROR"},
+                "django.request": {"level": "ERROR"},
+                "django.db.backends": {"level": "INFO"},
+            },
+        }
+    )

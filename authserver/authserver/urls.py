@@ -1,0 +1,12 @@
+"""Where each app's pages and endpoints are."""
+
+from django.contrib import admin
+from django.urls import include, path
+
+from authserver.health import health
+
+urlpatterns = [
+    path("", include("authserver.accounts.urls")),
+    path("admin/", admin.site.urls),
+    path("health/", health, name="health"),
+]

@@ -1,0 +1,106 @@
+"""Waiting without holding anything.
+
+A view that needs what takes time (the NAS's answer, a slow password hash, its turn) raises a
+`Wait`. `Waits`, the outermost middleware, then lets the worker thread and the database connection
+go, awaits it on the event loop, and runs the request again; the view finds the result by
+`wait.of(request)`. A response that must not leave before a certain time (a refusal) has that time
+in `leave_at`, and is held here as well.
+
+Whoever raises a Wait has written nothing yet, or what he wrote is meant to stand.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.db import close_old_connections, connections
+from django.http import HttpRequest, HttpResponse
+
+MOST = 16  # waits of one request
+
+
+class Wait(Exception):
+    """Something to be awaited outside of the view. `key` tells it from others of the request."""
+
+    key: object
+
+    async def result(self) -> Any:
+        """What is awaited. It raises nothing: a failure is a result too. It has an end."""
+        raise NotImplementedError
+
+
+class Results(dict[object, Any]):
+    """What a request has waited for, by the keys of its waits."""
+
+
+def results_of(request: HttpRequest) -> Results:
+    if not hasattr(request, "wait_results"):
+        request.wait_results = Results()  # type: ignore[attr-defined]
+    found: Results = request.wait_results  # type: ignore[attr-defined]
+    return found
+
+
+class Waiting(HttpResponse):
+    """Stands for the response until the wait is over."""
+
+    def __init__(self, wait: Wait) -> None:
+        super().__init__(status=503)
+        self.wait = wait
+
+
+def started_of(request: HttpRequest) -> float:
+    """When the request came, by time.monotonic()."""
+    found: float = request.META["authserver.started"]
+    return found
+
+
+def leave_after(request: HttpRequest, response: HttpResponse, seconds: float) -> HttpResponse:
+    """Let `response` leave no sooner than so many seconds after its request came."""
+    response.leave_at = started_of(request) + seconds  # type: ignore[attr-defined]
+    return response
+
+
+class Waits:
+    """The middleware. It must be the first."""
+
+    sync_capable = False
+    async_capable = True
+
+    def __init__(self, get_response: Callable[[HttpRequest], Awaitable[HttpResponse]]) -> None:
+        self.get_response = get_response
+        if iscoroutinefunction(get_response):
+            markcoroutinefunction(self)
+
+    async def __call__(self, request: HttpRequest) -> HttpResponse:
+        request.META["authserver.started"] = time.monotonic()
+        for _ in range(MOST):
+            response = await self.get_response(request)
+            if not isinstance(response, Waiting):
+                break
+            wait = response.wait
+            results_of(request)[wait.key] = await wait.result()
+        else:
+            raise RuntimeError("a request that waits for ever")
+        leave_at: float = getattr(response, "leave_at", 0.0)
+        if leave_at > time.monotonic():
+            await asyncio.sleep(leave_at - time.monotonic())
+        return response
+
+
+class LetGo:
+    """Right inside of `Waits`: what runs in the worker thread leaves no database connection."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        if isinstance(response, Waiting) or hasattr(response, "leave_at"):
+            close_old_connections()
+            connections.close_all()
+        return response
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        return Waiting(error) if isinstance(error, Wait) else None
