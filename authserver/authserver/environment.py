@@ -45,6 +45,12 @@ def read_matching(form: str, what: str, text: str) -> str:
     return text
 
 
+def read_flag(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError("must be true or false")
+    return text == "true"
+
+
 def is_loopback(host: str) -> bool:
     """Whether the host of a URL is this machine, by its name or its address."""
     if host == "localhost" or host.endswith(".localhost"):
@@ -209,6 +215,15 @@ SETTINGS = (
     Setting(
         "FAILURE_WINDOW", partial(read_number, 1, 86_400), "300",
         "seconds over which refusals are counted",
+    ),
+    Setting(
+        "CHECKPASSWORD_TOKEN", text_token, "",
+        "what programs send that ask /checkpassword/ without a password, at least 16 characters",
+        secret=True,
+    ),
+    Setting(
+        "CHECKPASSWORD_OPEN", read_flag, "false",
+        "true: anyone may ask there without a password who exists and what he may do",
     ),
     Setting(
         "EMAIL_URL", read_email_url, "",

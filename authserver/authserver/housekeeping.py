@@ -9,11 +9,17 @@ from django.db import close_old_connections
 
 from authserver.accounts import sessions, throttle
 from authserver.audit import record
+from authserver.registry import tokens
 
 EVERY = 60  # seconds
 BATCH = 1000
 # each deletes a batch of what is old, and returns how many it were
-CLEARING: list[Callable[[int], int]] = [sessions.clear_old, throttle.clear_old, record.clear_old]
+CLEARING: list[Callable[[int], int]] = [
+    sessions.clear_old,
+    throttle.clear_old,
+    record.clear_old,
+    tokens.clear_old,
+]
 log = logging.getLogger(__name__)
 
 

@@ -25,6 +25,8 @@ INSTALLED_APPS = [
     "authserver.accounts",
     "authserver.oidc",
     "authserver.audit",
+    "authserver.domains",
+    "authserver.registry",
 ]
 
 # From the outside in. `Waits` stands outside of all that uses a thread or the database.

@@ -8,5 +8,7 @@ from authserver.health import health
 urlpatterns = [
     path("", include("authserver.accounts.urls")),
     path("admin/", admin.site.urls),
+    path("", include("authserver.checkpassword.urls")),
+    path("", include("authserver.registry.urls")),
     path("health/", health, name="health"),
 ]

@@ -111,11 +111,7 @@ def admitted(given: Credentials, account: User | None, key: str, results: Result
             results["pending"] = throttle.admit(name, network, known)
             results["known"] = known
         except throttle.Throttled as error:
-            record("login.throttled", subject=account, client=given.client, door=given.door)
-            minutes = max(1, -(-error.retry_after // 60))
-            unit = "minute" if minutes == 1 else "minutes"
-            text = f"Too many failed logins. Try again in {minutes} {unit}."
-            raise LoginRefused(429, text, error.retry_after) from None
+            raise throttled(account, given.client, given.door, error.retry_after) from None
     pending: int | None = results["pending"]
     return pending
 
@@ -252,3 +248,28 @@ def keep_in_step(user: User, account: nas.Account) -> None:
     for name in wanted - has:
         user.groups.add(Group.objects.get_or_create(name=name)[0])
     user.groups.remove(*user.groups.filter(name__in=has - wanted))
+
+
+def owner_of(name: str) -> User | None:
+    """The user whose name, address or service user's name that is; the NAS is not asked."""
+    account = find_account(name)
+    return account.user if isinstance(account, ServiceUser) else account
+
+
+def check_throttle(name: str, client: str, door: str) -> None:
+    """LoginRefused (429) where that name has collected too many refusals there."""
+    account = find_account(name)
+    if isinstance(account, ServiceUser):
+        return
+    key, network = account.identifier_key if account else name_key(name), network_of(client)
+    try:
+        throttle.check(throttle.name_digest(key), network, throttle.is_known(account, network))
+    except throttle.Throttled as error:
+        raise throttled(account, client, door, error.retry_after) from None
+
+
+def throttled(account: User | None, client: str, door: str, retry_after: int) -> LoginRefused:
+    record("login.throttled", subject=account, client=client, door=door)
+    minutes = max(1, -(-retry_after // 60))
+    unit = "minute" if minutes == 1 else "minutes"
+    return LoginRefused(429, f"Too many failed logins. Try again in {minutes} {unit}.", retry_after)

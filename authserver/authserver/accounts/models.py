@@ -84,6 +84,9 @@ class Domain(models.Model):
     """A domain of ours: of addresses, and of what is signed in its name."""
 
     name = models.CharField(max_length=253, unique=True, validators=[check_domain])
+    jwt_sign_subdomains = models.BooleanField(
+        "sign for subdomains", default=False, help_text="Its JWT key signs for them as well."
+    )
 
     class Meta:
         ordering = ("name",)

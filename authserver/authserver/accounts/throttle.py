@@ -69,31 +69,46 @@ class Turn(Wait):
         return False
 
 
+def measure(name: str, network: str, known: bool, since: datetime.datetime) -> int:
+    """How many more refusals there may be, less those that are being judged; raises Throttled."""
+    limit: int = settings.ENV.max_failures
+    now = timezone.now()
+    measures = [({"name": name, "network": network}, limit)]
+    if not known:
+        measures.append(({"name": name}, EVERYWHERE * limit))
+    left = []
+    for where, most in measures:
+        rows = Refusal.objects.filter(at__gt=since, **where)
+        settled = rows.exclude(pending_until__gt=now).order_by("-at")
+        times = list(settled.values_list("at", flat=True)[:most])
+        if len(times) >= most:
+            raise Throttled(max(1, math.ceil((times[most - 1] - since).total_seconds())))
+        left.append(most - len(times) - rows.filter(pending_until__gt=now).count())
+    return min(left)
+
+
+def begin_of_window() -> datetime.datetime:
+    return timezone.now() - datetime.timedelta(seconds=settings.ENV.failure_window)
+
+
+def check(name: str, network: str, known: bool) -> None:
+    """Raises Throttled where a name has collected too many refusals. `name` is a digest."""
+    if settings.ENV.max_failures:
+        measure(name, network, known, begin_of_window())
+
+
 def admit(name: str, network: str, known: bool) -> int | None:
     """Let a login be judged: the key of its pending refusal, for `settle`; None without a limit.
 
     Raises Throttled, or `Turn` where those at judgement could fill the measure. `name` is a digest.
     """
-    limit: int = settings.ENV.max_failures
-    if not limit:
+    if not settings.ENV.max_failures:
         return None
-    now = timezone.now()
-    since = now - datetime.timedelta(seconds=settings.ENV.failure_window)
-    measures = [({"name": name, "network": network}, limit)]
-    if not known:
-        measures.append(({"name": name}, EVERYWHERE * limit))
     with transaction.atomic():
         locks.hold(f"throttle {name}")
-        for where, most in measures:
-            rows = Refusal.objects.filter(at__gt=since, **where)
-            settled = rows.exclude(pending_until__gt=now).order_by("-at")
-            times = list(settled.values_list("at", flat=True)[:most])
-            if len(times) >= most:
-                seconds = (times[most - 1] - since).total_seconds()
-                raise Throttled(max(1, math.ceil(seconds)))
-            if len(times) + rows.filter(pending_until__gt=now).count() >= most:
-                raise Turn(name, network)
-        until = now + datetime.timedelta(seconds=PENDING_SECONDS)
+        if measure(name, network, known, begin_of_window()) <= 0:
+            raise Turn(name, network)
+        until = timezone.now() + datetime.timedelta(seconds=PENDING_SECONDS)
         return Refusal.objects.create(name=name, network=network, pending_until=until).pk
 
 

@@ -1,0 +1,50 @@
+"""The keys of registries."""
+
+import datetime
+
+from django.db import transaction
+from django.utils import timezone
+
+from authserver import locks, signing
+from authserver.registry.models import DockerRegistry, RegistryKey
+
+TOKEN_SECONDS = 300
+CLOCKS = 60  # seconds by which clocks may differ
+
+
+def make_key(registry: DockerRegistry) -> RegistryKey:
+    """A new signing key; the one before stays in the bundle until its tokens have ended."""
+    private_key = signing.make_private_key()
+    certificate = signing.make_certificate(private_key, registry.domain.name)
+    with transaction.atomic():
+        locks.hold(f"registry key {registry.pk}")
+        registry.keys.filter(ended_at=None).update(ended_at=timezone.now())
+        clear_old(registry)
+        return RegistryKey.objects.create(
+            registry=registry, private_key=private_key, certificate=certificate
+        )
+
+
+def signing_key(registry: DockerRegistry) -> RegistryKey:
+    return registry.keys.get(ended_at=None)
+
+
+def clear_old(registry: DockerRegistry) -> None:
+    """Forget keys whose last token has ended."""
+    before = timezone.now() - datetime.timedelta(seconds=TOKEN_SECONDS + CLOCKS)
+    registry.keys.filter(ended_at__lt=before).delete()
+
+
+def certificates(registry: DockerRegistry) -> str:
+    """The bundle that the registry trusts: the signing key's certificate first, in PEM."""
+    clear_old(registry)
+    keys = sorted(registry.keys.all(), key=lambda key: (key.ended_at is not None, -key.pk))
+    return "".join(key.certificate for key in keys)
+
+
+def key_pair(client_id: str) -> tuple[str, str] | None:
+    """The public key and the certificates of the registry with that client id, in PEM."""
+    registry = DockerRegistry.objects.filter(client_id=client_id).first()
+    if registry is None:
+        return None
+    return signing.public_pem(signing_key(registry).private_key), certificates(registry)

@@ -1,0 +1,81 @@
+"""What an account may do in a registry."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.db.models import Q
+
+from authserver.accounts.models import User
+from authserver.registry.models import ACTIONS, DockerRegistry, RepoRight
+from authserver.registry.scopes import Scope, access_of
+
+EVERYTHING = frozenset(ACTIONS)
+NOTHING: frozenset[str] = frozenset()
+
+
+def names_that_cover(name: str) -> list[str]:
+    """The repo that has the name, and the namespaces above it."""
+    parts = name.split("/")
+    return [name, *("/".join(parts[:at]) + "/*" for at in range(1, len(parts)))]
+
+
+def holders(user: User | None) -> Q:
+    """The rights of everybody, and where there is a user, his own and those of his groups."""
+    everybody = Q(user=None, group=None)
+    if user is None:
+        return everybody
+    return everybody | Q(user=user) | Q(group__users=user)
+
+
+def granted(registry: DockerRegistry, user: User | None, names: Iterable[str]) -> dict[str, Any]:
+    """By the names of repos: the actions that were granted there."""
+    rights = RepoRight.objects.filter(
+        holders(user), repo__registry=registry, repo__name__in=set(names)
+    )
+    found: dict[str, frozenset[str]] = {}
+    for right in rights.select_related("repo"):
+        found[right.repo.name] = found.get(right.repo.name, NOTHING) | right.actions
+    return found
+
+
+def for_everybody(registry: DockerRegistry) -> frozenset[str]:
+    """What anyone may do in every repository of a registry."""
+    given = {
+        "pull": registry.allow_unauthenticated_pull,
+        "push": registry.allow_unauthenticated_push,
+    }
+    return frozenset(action for action, held in given.items() if held)
+
+
+def owns(registry: DockerRegistry, user: User | None, name: str) -> bool:
+    """Whether a repository lies below the user's own name."""
+    if user is None or not registry.user_namespaces:
+        return False
+    return name.partition("/")[0] == user.identifier_key and "/" in name
+
+
+def allowed(
+    scope: Scope, registry: DockerRegistry, user: User | None, given: dict[str, frozenset[str]]
+) -> frozenset[str]:
+    """The actions that an account may do with the resource of a scope."""
+    administrator = user is not None and user.is_staff
+    if scope.type == "registry":
+        return frozenset("*") if administrator and scope.name == "catalog" else NOTHING
+    if scope.type != "repository":
+        return NOTHING
+    if administrator or owns(registry, user, scope.name):
+        return EVERYTHING
+    found = for_everybody(registry)
+    for name in names_that_cover(scope.name):
+        found |= given.get(name, NOTHING)
+    return found
+
+
+def access(
+    registry: DockerRegistry, user: User | None, scopes: list[Scope]
+) -> list[dict[str, Any]]:
+    """The `access` of a token: what is asked for and is allowed; `user` is None for anybody."""
+    names = [name for scope in scopes for name in names_that_cover(scope.name)]
+    given = granted(registry, user, names) if names else {}
+    entries = (access_of(scope, allowed(scope, registry, user, given)) for scope in scopes)
+    return [entry for entry in entries if entry]
