@@ -1,31 +1,27 @@
-# ugos-password-validation-policy, an expression policy of authentik (2025.10 to 2026.5): logs in
+# ugos-password-validation-policy, an expression policy of authentik (2025.10 to 2026.8): logs in
 # the accounts of a UGREEN NAS through ugos-auth-proxy, creates a user at the first login, and keeps
 # attributes and groups as the NAS has them. Import authentik/authentik-blueprint.yaml, which holds
 # it, or paste it as it is. It is asked at two places of one flow: as validation policy of the
 # password prompt, and negated on the deny stage behind it.
 VERSION = "0.2.0"
 
-# Settings. An environment variable of the same name in authentik's containers, server and worker, goes before the
-# value here, and stays when a newer policy is imported over this one.
+# Settings. An environment variable of the same name in authentik's containers, server and worker,
+# goes before the value here, and stays when a newer policy is imported over this one.
 UGOS_AUTH_PROXY_URL = "http://ugos-auth-proxy:8080"
 UGOS_AUTH_PROXY_TOKEN = ""  # the AUTH_TOKEN of ugos-auth-proxy
-UGOS_AUTH_PROXY_CA = ""  # path, in authentik's containers, of the certificate to trust, where it is a private one
-DEFAULT_EMAIL_DOMAIN = (
-    "home.arpa"  # NAME@home.arpa (RFC 8375) for users whose account has no e-mail; "" for none
-)
-GROUP_MAP = {
-    "admin": "admins",
-    "family": "family",
-}  # NAS group: authentik group; JSON in the environment
+UGOS_AUTH_PROXY_CA = ""  # path, in authentik's containers, of a private certificate to trust
+# NAME@home.arpa (RFC 8375) for users whose account has no e-mail; "" for none
+DEFAULT_EMAIL_DOMAIN = "home.arpa"
+# NAS group: authentik group; JSON in the environment
+GROUP_MAP = {"admin": "admins", "family": "family"}
 UGOS_USERS_GROUP = "UGOS Users"  # every NAS user is a member; "" for none
 USER_PATH = "users/ugos"  # folder of new users in authentik's directory
-ALLOW_LOCAL_USERS = (
-    False  # True: users that are not the NAS's log in here too, with their authentik password
-)
+# True: users that are not the NAS's log in here too, with their authentik password
+ALLOW_LOCAL_USERS = False
 ALLOW_SUPERUSER_GROUPS = False  # True: groups of GROUP_MAP may give superuser rights or roles
 
 def take_password() -> object:
-    """The typed password, taken out of all that authentik stores: the plan, and the session's copies of it."""
+    """The typed password, taken out of all that authentik stores: plan and session's copies."""
     typed = request.context.get("prompt_data")
     found = typed.get("password") if isinstance(typed, dict) else None
     plans = [
@@ -42,9 +38,8 @@ def take_password() -> object:
 try:
     session = http_request.session
     plan = request.context.get("flow_plan") or session["authentik/flows/plan"]
-    at_prompt = request.context.get("prompt_data") != plan.context.get(
-        "prompt_data"
-    )  # else at the deny stage
+    typed, stored = request.context.get("prompt_data"), plan.context.get("prompt_data")
+    at_prompt = typed != stored  # else at the deny stage
     password = take_password()
 
     import json
@@ -58,7 +53,7 @@ try:
     from types import SimpleNamespace
     from typing import Any
 
-    import requests as http  # the name `requests` is a session of authentik's, which may log what it sends
+    import requests as http  # `requests` is a session of authentik's, which may log what it sends
     from authentik.core.models import Group, User
     from authentik.core.signals import login_failed
     from django.contrib.auth.hashers import make_password
@@ -66,13 +61,16 @@ try:
     from requests.adapters import HTTPAdapter
 except BaseException as exc:
     ak_logger.error(
-        f"ugos-auth-proxy: this authentik, or its flow, is not one that it knows: {type(exc).__name__}"
+        "ugos-auth-proxy: this authentik, or its flow, is not one that it knows: "
+        f"{type(exc).__name__}"
     )
     ak_message("The NAS cannot be reached. Try again later.")
     return False
 
-MARK = "ugos_auth_proxy_user"  # plan context: primary key of the user whose password was right; the guard reads it
-ASKED = "ugos_auth_proxy_asked"  # plan context: the prompt has asked for the password that the deny stage will find
+# In the plan's context: the primary key of the user whose password was right, for the guard, and
+# whether the prompt has asked for the password that the deny stage will find.
+MARK = "ugos_auth_proxy_user"
+ASKED = "ugos_auth_proxy_asked"
 ANSWER_SECONDS, ANSWER_BYTES = 5, 65536
 
 INVALID = "Invalid credentials"
@@ -129,8 +127,8 @@ def read_settings() -> SimpleNamespace:
 def ask(method: str, path: str, **content: Any) -> tuple[int, str, dict[str, object]]:
     """One request to the proxy: status, Retry-After and the JSON object. Raises Fault.
 
-    The thread is there because a time-out of requests starts again at every byte, and name resolution has none: at
-    the deadline its connection is cut, wherever it hangs.
+    The thread is there because a time-out of requests starts again at every byte, and name
+    resolution has none: at the deadline its connection is cut, wherever it hangs.
     """
     connections: list[socket.socket] = []
     expired = threading.Event()
@@ -139,7 +137,7 @@ def ask(method: str, path: str, **content: Any) -> tuple[int, str, dict[str, obj
 
     class Session(http.Session):
         def get_redirect_target(self, resp: http.Response) -> None:
-            """None is followed; without this the body of one would be read whole, whatever allow_redirects says."""
+            """None is followed; else one's body is read whole, whatever allow_redirects says."""
 
     class Adapter(HTTPAdapter):
         def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
@@ -167,9 +165,8 @@ def ask(method: str, path: str, **content: Any) -> tuple[int, str, dict[str, obj
     def run() -> None:
         try:
             with Session() as session:
-                session.trust_env = (
-                    False  # no proxy that would see passwords, no .netrc in place of the token
-                )
+                # no proxy that would see passwords, no .netrc in place of the token
+                session.trust_env = False
                 for scheme in ("http://", "https://"):
                     session.mount(scheme, Adapter())
                 response = session.request(
@@ -184,9 +181,8 @@ def ask(method: str, path: str, **content: Any) -> tuple[int, str, dict[str, obj
                 )
                 head = sum(len(name) + len(value) for name, value in response.headers.items())
                 body = b""
-                while part := response.raw.read(
-                    ANSWER_BYTES, decode_content=False
-                ):  # the last one sees a cut end
+                # the last read sees an end that was cut
+                while part := response.raw.read(ANSWER_BYTES, decode_content=False):
                     body += part
                     if head + len(body) > ANSWER_BYTES:
                         trouble[0] = f"an answer of more than {ANSWER_BYTES} bytes"
@@ -198,9 +194,8 @@ def ask(method: str, path: str, **content: Any) -> tuple[int, str, dict[str, obj
                     )
                 else:
                     trouble[0] = f"status {response.status_code}, not a JSON object"
-        except (
-            Exception
-        ) as exc:  # the names say what is wrong, and the texts may hold the token
+        except Exception as exc:
+            # the names say what is wrong, and the texts may hold the token
             names: list[str] = []
             cause: BaseException | None = exc
             while cause is not None and len(names) < 9:
@@ -225,7 +220,8 @@ def ask(method: str, path: str, **content: Any) -> tuple[int, str, dict[str, obj
             pass  # it has ended already
         connection.close()
     if not answered or not result:
-        raise Fault(f"{path} at {settings.UGOS_AUTH_PROXY_URL}: {reason}")
+        address = re.sub("//.*@", "//", settings.UGOS_AUTH_PROXY_URL)  # without its user info
+        raise Fault(f"{path} at {address}: {reason}")
     return result[0]
 
 def validate(name: str, password: str) -> str:
@@ -254,11 +250,14 @@ def validate(name: str, password: str) -> str:
     )
 
 def user_info(name: str) -> SimpleNamespace:
-    """The account: uid, gid, full_name, email, home, groups. Raises Refused, or Fault."""
+    """The account: uid, gid, full_name, email, home, groups. Raises Refused, or Fault.
+
+    A service that does not say whether it is active is believed all the same.
+    """
     status, _, answer = ask("GET", "/user-info", params={"username": name})
     if status == 200 and answer.get("exists") is False:
         raise Refused("the account is gone")
-    groups = answer.get("groups")
+    groups, active = answer.get("groups"), answer.get("active", True)
     if not (
         status == 200
         and answer.get("exists") is True
@@ -267,18 +266,21 @@ def user_info(name: str) -> SimpleNamespace:
         and all(isinstance(answer.get(key), str) for key in ("full_name", "email", "home"))
         and isinstance(groups, list)
         and all(isinstance(group, str) for group in groups)
+        and isinstance(active, bool)
     ):
         raise Fault(f"/user-info: status {status}, not an account")
+    if not active:
+        raise Refused("the NAS account is locked or has expired")
     return SimpleNamespace(**answer)
 
 def akadmin_objection(name: str) -> str | None:
     """An objection to the name of authentik's first administrator, in any case and spelling.
 
-    Who makes that user's password unusable, or creates the user, opens /if/flow/initial-setup/ to everybody.
+    Who makes that user's password unusable, or creates the user, opens /if/flow/initial-setup/ to
+    everybody.
     """
-    letters = (
-        unicodedata.normalize("NFKD", name).casefold().replace("\u0131", "i")
-    )  # PostgreSQL takes it for an i
+    letters = unicodedata.normalize("NFKD", name).casefold()
+    letters = letters.replace("\u0131", "i")  # PostgreSQL takes it for an i
     plain = "".join(
         letter for letter in letters if unicodedata.category(letter)[0] not in "CMZ"
     )
@@ -298,16 +300,15 @@ def objection(user: User) -> str | None:
     return akadmin_objection(user.username)
 
 def create(name: str, account: SimpleNamespace) -> User:
-    """The new user of a NAS account, without groups; the present one where another login was faster."""
+    """The new user of a NAS account, without groups, or the one of a login that was faster."""
     fallback = (
         f"{name}@{settings.DEFAULT_EMAIL_DOMAIN}" if settings.DEFAULT_EMAIL_DOMAIN else ""
     )
     email = ""
     for address in (account.email, fallback):
         if address and not email:
-            if User.objects.filter(
-                email__iexact=address
-            ).exists():  # applications link accounts by it
+            # applications link accounts by it
+            if User.objects.filter(email__iexact=address).exists():
                 warn(
                     f"another user has the e-mail address {address!r}: {name!r} does not get it"
                 )
@@ -337,9 +338,8 @@ def create(name: str, account: SimpleNamespace) -> User:
 def gives_rights(group: Group) -> bool:
     """Whether members of the group are superusers or have a role, by itself or by an ancestor."""
     rows = Group.objects.filter(pk=group.pk)
-    ancestors = getattr(rows, "with_ancestors", None) or getattr(
-        rows, "with_children_recursive", None
-    )  # 2025.10
+    ancestors = getattr(rows, "with_ancestors", None)
+    ancestors = ancestors or getattr(rows, "with_children_recursive", None)  # 2025.10
     return ancestors is None or any(
         row.is_superuser or row.roles.exists() for row in ancestors()
     )
@@ -381,7 +381,8 @@ def follow(user: User, account: SimpleNamespace) -> None:
                 and gives_rights(group)
             ):
                 warn(
-                    f"the group {name!r} gives superuser rights or a role: {user.username!r} does not join it"
+                    f"the group {name!r} gives superuser rights or a role: "
+                    f"{user.username!r} does not join it"
                 )
             elif belongs and not member:
                 group.users.add(user)
@@ -398,9 +399,8 @@ def log_in(pending: User, password: object) -> User:
     if not isinstance(password, str) or not password:
         raise Refused("no password was typed")
     name = user.username if user else pending.username.strip()
-    if (
-        len(name) > 150
-    ):  # User.username's length; what follows would take minutes for a long one
+    # User.username's length; what follows would take minutes for a long one
+    if len(name) > 150:
         raise Refused("no user has so long a name")
     reason = objection(user) if user else akadmin_objection(name)
     if settings.ALLOW_LOCAL_USERS:
@@ -410,7 +410,8 @@ def log_in(pending: User, password: object) -> User:
             make_password(password)  # takes as long as to check one
     if reason:
         warn(f"{name!r}: {reason}")
-        # the NAS never sees this password, and the refusal takes as long: the size matters to the proxy
+        # the NAS never sees this password, and the refusal takes as long: the size matters to the
+        # proxy
         other = secrets.token_urlsafe().ljust(len(json.dumps(password)) - 2, "x")
         try:
             validate(name, other)
@@ -431,7 +432,8 @@ def log_in(pending: User, password: object) -> User:
                 f"the NAS spells the user {user.username!r} as {nas_name!r}: rename one of them"
             )
         elif uid is not None and str(uid) != str(account.uid):
-            reason = f"uid {account.uid} is another account than uid {uid} was: remove ugos_uid to link it anew"
+            reason = f"uid {account.uid} is another account than uid {uid} was: "
+            reason += "remove ugos_uid to link it anew"
         if reason:
             raise Refused(reason)
         follow(user, account)
@@ -441,7 +443,7 @@ def warn(text: str) -> None:
     ak_logger.warning(f"ugos-auth-proxy: {text}")
 
 def decide() -> bool:
-    """Whether the pending user's password is right; if so, the user and the mark stand in the plan."""
+    """Whether the pending user's password is right; if so, user and mark stand in the plan."""
     pending = plan.context.get("pending_user")
     mark, asked = plan.context.pop(MARK, None), plan.context.pop(ASKED, False)
     if pending is None:

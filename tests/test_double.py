@@ -13,7 +13,7 @@ from authentik.core.models import OLD, Group, Role, User
 from blueprint import BlueprintError
 from evaluator import PolicyException, PolicyRequest, PolicyResult, evaluate, wrap
 from flow import DENIED, DONE, ERROR, Authentik, Browser
-from objects import PolicyBinding
+from objects import IdentificationStage, PolicyBinding
 
 FLOW = """
 version: 1
@@ -89,7 +89,8 @@ def login_flow(
     guarded: bool = False,
     **context: object,
 ) -> None:
-    """The flow `login`: whoever fails the policy meets the deny stage; `guarded` puts one on the login stage."""
+    """The flow `login`: whoever fails the policy meets the deny stage; `guarded` puts one on the
+    login stage."""
     blueprint = FLOW + POLICY.format(name="password", text=indent(text, " " * 8))
     blueprint += POLICY.format(name="guard", text=indent(GUARD, " " * 8))
     blueprint += BINDING.format(
@@ -240,7 +241,8 @@ class TestThePlan:
     def test_keeps_what_is_set_in_the_context_of_the_plan(self, authentik: Authentik) -> None:
         login_flow(
             authentik,
-            'context["flow_plan"].context["pending_user"] = ak_user_by(username="akadmin")\nreturn True',
+            'plan = context["flow_plan"]\n'
+            'plan.context["pending_user"] = ak_user_by(username="akadmin")\nreturn True',
         )
         assert log_in(authentik.browser(), "alice", "any") == "akadmin"
 
@@ -277,7 +279,8 @@ class TestThePlan:
             browser.session["authentik/flows/plan"] is not browser.session["authentik/flows/plan"]
         )
         assert browser.session["authentik/flows/plan"].context["pending_user"].username == "alice"
-        assert pickle.loads(browser.session.raw)["authentik/flows/history"][0].bindings  # noqa: S301  its own
+        stored = pickle.loads(browser.session.raw)  # noqa: S301  its own
+        assert stored["authentik/flows/history"][0].bindings
 
     def test_asks_for_the_code_of_a_user_with_a_device_only(self, authentik: Authentik) -> None:
         login_flow(authentik, "return True")
@@ -436,9 +439,34 @@ class TestTheDoorsBeside:
         assert browser.user == "alice"
         assert other.user is None
 
-    def test_a_reputation_policy_counts_login_failed_down_to_minus_five(
+    def test_a_reputation_policy_counts_failures_and_logins_of_an_address(
         self, authentik: Authentik
     ) -> None:
+        self.reputation(authentik)
+        assert log_in(authentik.browser(), "alice", "any") == "alice"
+        self.guess(authentik, 7)
+        assert authentik.engine.reputation.scores == {
+            ("192.0.2.7", "alice"): 1,
+            ("192.0.2.7", "akadmin"): -5,
+        }
+        # one login there, and however many guesses at another name are never refused
+        assert log_in(authentik.browser(), "alice", "any") == "alice"
+        self.guess(authentik, 5, "192.0.2.8")
+        assert log_in(authentik.browser("192.0.2.8"), "alice", "any") is None
+        assert log_in(authentik.browser("192.0.2.9"), "alice", "any") == "alice"
+
+    def test_a_reputation_policy_counts_names_that_nobody_has_without_a_password(
+        self, authentik: Authentik
+    ) -> None:
+        self.reputation(authentik)
+        for number in range(5):
+            browser = authentik.browser()
+            browser.start("login")
+            browser.submit(uid_field=f"nobody-{number}")
+        assert log_in(authentik.browser(), "alice", "any") is None
+
+    def reputation(self, authentik: Authentik) -> None:
+        """Refuses, in the place of the password, an address with a score of -5 or less."""
         login_flow(authentik, "return False")
         authentik.import_blueprint("""
 version: 1
@@ -457,15 +485,13 @@ entries:
     identifiers:
       policy: !Find [authentik_policies_expression.expressionpolicy, [name, password]]
 """)
-        assert log_in(authentik.browser(), "alice", "any") == "alice"
-        for _ in range(7):
-            browser = authentik.browser()
+
+    def guess(self, authentik: Authentik, times: int, ip: str = "192.0.2.7") -> None:
+        for _ in range(times):
+            browser = authentik.browser(ip)
             browser.start("default-authentication-flow")
             browser.submit(uid_field="akadmin")
             browser.submit(password="wrong")
-        assert list(authentik.engine.reputation.scores.values()) == [-5]
-        assert log_in(authentik.browser(), "alice", "any") is None
-        assert log_in(authentik.browser("192.0.2.8"), "alice", "any") == "alice"
 
 
 class TestUsersAndGroups:
@@ -587,8 +613,8 @@ class TestBlueprints:
         [
             "!KeyOf login-binding",
             "!Find [authentik_policies.policybindingmodel, [flow__slug, login]]",
-            "!Find [authentik_policies.policybindingmodel, [flowstagebinding__target__slug, login], "
-            "[flowstagebinding__stage__name, login]]",
+            "!Find [authentik_policies.policybindingmodel, "
+            "[flowstagebinding__target__slug, login], [flowstagebinding__stage__name, login]]",
         ],
     )
     def test_with_the_right_target_of_a_policy_binding_work_twice(
@@ -624,7 +650,8 @@ class TestBlueprints:
                 "required: designation, name, title",
             ),
             (
-                "{model: authentik_stages_prompt.promptstage, identifiers: {name: x}, attrs: {fields: [a]}}",
+                "{model: authentik_stages_prompt.promptstage, identifiers: {name: x}, "
+                "attrs: {fields: [a]}}",
                 "fields|hexadecimal",
             ),
             (
@@ -652,6 +679,27 @@ class TestBlueprints:
             )
         assert len(authentik.store.rows) == rows
         assert not Group.objects.filter(name="good").exists()
+
+    def test_of_an_identification_stage_name_its_fields_at_each_change(
+        self, authentik: Authentik
+    ) -> None:
+        authentik.import_blueprint(FLOW)
+        found = authentik.stages["find"]
+        assert isinstance(found, IdentificationStage)
+        found.user_fields, found.pretend_user_exists = ["email"], False
+        text = """
+version: 1
+entries:
+  - model: authentik_stages_identification.identificationstage
+    identifiers: {{name: find}}
+    attrs: {{pretend_user_exists: true{more}}}
+"""
+        with pytest.raises(BlueprintError, match="no user fields are selected"):
+            authentik.import_blueprint(text.format(more=""))
+        same = ", user_fields: !AtIndex [!FindObject [{}, [name, find]], user_fields]"
+        model = "authentik_stages_identification.identificationstage"
+        authentik.import_blueprint(text.format(more=same.format(model)))
+        assert (found.user_fields, found.pretend_user_exists) == (["email"], True)
 
     def test_skip_an_entry_by_its_conditions_before_its_tags(self, authentik: Authentik) -> None:
         authentik.import_blueprint("""

@@ -1,4 +1,5 @@
-"""Logins by authentik-policy.py, through the shipped blueprint: main.py and PAM are the real ones."""
+"""Logins by authentik-policy.py, through the shipped blueprint: main.py and PAM are the real
+ones."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -151,6 +152,16 @@ def test_a_mapped_group_that_does_not_exist_is_skipped_with_a_warning(
     assert not any("'admins'" in line for line in site.log)  # it is none of des's
 
 
+def test_a_group_that_is_dropped_from_the_group_map_keeps_its_members(
+    site: Site, nas: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The policy cannot know who joined by it: docs/authentik.md says so."""
+    assert site.lets_in("jane.doe", right("jane.doe"))
+    monkeypatch.setenv("GROUP_MAP", json.dumps({"admin": "admins"}))
+    assert site.lets_in("jane.doe", right("jane.doe"))
+    assert groups("jane.doe") == {"UGOS Users", "admins", "family"}
+
+
 def test_the_group_map_is_a_setting(
     site: Site, nas: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,7 +251,8 @@ def test_who_left_the_group_on_the_nas_leaves_one_that_gives_rights_too(
 def test_of_two_groups_of_one_name_the_one_that_gives_rights_is_not_joined(
     site: Site, nas: Service
 ) -> None:
-    """Names are unique below one parent only, in 2025.10; in 2026.5 there is one group of a name."""
+    """Names are unique below one parent only, in 2025.10; in 2026.5 there is one group of a
+    name."""
     powerful = Group.objects.create(name="above", is_superuser=True)
     if OLD:
         Group.objects.create(name="family", parent=powerful)
@@ -352,7 +364,8 @@ def test_a_nas_user_s_authentik_password_does_not_count_even_where_local_ones_do
 def test_where_local_users_log_in_every_name_takes_as_long(
     site: Site, nas: Service, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """One password is hashed for each: that of a local user to check it, that of anybody else in vain."""
+    """One password is hashed for each: that of a local user to check it, that of anybody else in
+    vain."""
     monkeypatch.setenv("ALLOW_LOCAL_USERS", "true")
     User.objects.create_user("boss", "boss@example.com", keep_secret("local-password"))
     link("jane.doe")
@@ -449,7 +462,8 @@ def test_a_user_that_identification_did_not_find_is_found_by_name(site: Site, na
 
 
 def test_a_user_of_nearly_the_same_name_is_not_doubled(site: Site, nas: Service) -> None:
-    site.stages["ugos-find-user-stage"].case_insensitive_matching = False  # type: ignore[attr-defined]
+    find: Any = site.stages["ugos-find-user-stage"]
+    find.case_insensitive_matching = False
     User.objects.create_user("Jane.Doe", "jane@example.com", None)
     assert site.refusal("jane.doe", right("jane.doe")) == INVALID
     User.objects.filter(username="Jane.Doe").update(attributes={"ugos_user": True})

@@ -1,4 +1,5 @@
-"""authentik-policy.py against proxies that fail, lie, hang or are not there: nobody gets in, nothing gets out."""
+"""authentik-policy.py against proxies that fail, lie, hang or are not there: nobody gets in,
+nothing gets out."""
 
 import gzip
 import json
@@ -215,7 +216,8 @@ REFUSED: list[tuple[str, Answer, str]] = [
     (
         "local",
         b"",
-        "the user is authentik's, not the NAS's: the attribute ugos_user: true links it; /validate at http",
+        "the user is authentik's, not the NAS's: the attribute ugos_user: true links it; "
+        "/validate at http",
     ),
     ("inactive", RIGHT, "the user is inactive"),
     ("akadmin", RIGHT, "akadmin does not log in here"),
@@ -239,6 +241,19 @@ def test_the_log_says_why_a_login_is_refused(
         len([line for line in site.log if f"{name!r} from 192.0.2.7 is refused: {reason}" in line])
         == 1
     )
+
+
+@pytest.mark.parametrize("secret", ["user-info-secret", "user-info/secret", "user-info@secret"])
+@pytest.mark.parametrize("path", ["/validate", "/user-info"])
+def test_user_info_in_the_url_is_not_logged(
+    site: Site, proxy: Ask, monkeypatch: pytest.MonkeyPatch, secret: str, path: str
+) -> None:
+    link("alice")
+    stub = proxy(**{"validate" if path == "/validate" else "user_info": b""})
+    monkeypatch.setenv("UGOS_AUTH_PROXY_URL", stub.url.replace("//", f"//nas-user:{secret}@"))
+    assert site.refusal("alice", PASSWORD) == UNREACHABLE
+    assert any("no verdict: /" in line for line in site.log)
+    assert not [line for line in site.log if "nas-user" in line or "secret" in line]
 
 
 @pytest.mark.parametrize("path", ["/", "//", "/a/..", "?x=1", "#f"])
@@ -285,7 +300,8 @@ def test_a_long_name_is_refused_before_anything_is_done_with_it(site: Site, prox
 def test_for_a_local_user_a_password_of_the_same_size_is_sent(
     site: Site, proxy: Ask, password: str
 ) -> None:
-    """A body over 4096 bytes is answered at once: that must not tell local users from the others."""
+    """A body over 4096 bytes is answered at once: that must not tell local users from the
+    others."""
     asked = proxy(WRONG).asked
     User.objects.create_user("alice", "alice@example.com", None)
     for name in ("alice", "carol"):
@@ -386,6 +402,7 @@ BAD_FIELDS: list[tuple[str, object]] = [
     *(("groups", value) for value in ("users", None, [1], {"users": 1})),
     *(("full_name", value) for value in (None, 1)),
     *(("email", value) for value in (None, ["a@b.c"])),
+    *(("active", value) for value in (None, 0, 1, "false", "", [])),
     ("home", None),
 ]
 BAD_ACCOUNTS: dict[str, Answer] = {
@@ -452,6 +469,29 @@ def test_the_full_name_is_that_of_the_nas_or_else_the_name_made_readable(
     proxy(answer(200, {"valid": True, "username": name}), answer(200, account))
     assert site.lets_in(name, PASSWORD) == name
     assert user(name).name == shown
+
+
+def test_an_account_that_is_locked_or_expired_is_refused(site: Site, proxy: Ask) -> None:
+    proxy(user_info=answer(200, {**ACCOUNT, "active": False}))
+    for known in (False, True):
+        if known:
+            link("alice")
+        assert site.refusal("alice", PASSWORD) == INVALID
+        assert User.objects.filter(username="alice").exists() is known
+    assert (
+        len([line for line in site.log if "the NAS account is locked or has expired" in line]) == 2
+    )
+    assert site.signals == [{"username": "alice"}] * 2
+    proxy(user_info=answer(200, {**ACCOUNT, "active": True}))
+    assert site.lets_in("alice", PASSWORD) == "alice"
+
+
+def test_a_service_that_does_not_say_whether_an_account_is_active_is_believed(
+    site: Site, proxy: Ask
+) -> None:
+    assert "active" not in ACCOUNT
+    proxy()
+    assert site.lets_in("alice", PASSWORD) == "alice"
 
 
 def test_an_account_that_is_removed_between_both_questions_is_refused(

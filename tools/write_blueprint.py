@@ -1,4 +1,5 @@
-"""Writes authentik-policy.py into authentik/authentik-blueprint.yaml; with --check, exits 1 where the two differ."""
+"""Writes authentik-policy.py into authentik/authentik-blueprint.yaml; with --check, exits 1 where
+the two differ."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,5 @@
-"""blueprints/v1: reads a blueprint's YAML and brings the database to what it says, all of it or nothing."""
+"""blueprints/v1: reads a blueprint's YAML and brings the database to what it says, all of it or
+nothing."""
 
 import os
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import yaml
 from authentik.core.models import OLD, Group, Role, User
 from django.core.exceptions import FieldError, ValidationError
 from django.db import IntegrityError, transaction
-from objects import MODELS, PolicyBinding, PolicyBindingModel, Row, Store
+from objects import MODELS, IdentificationStage, PolicyBinding, PolicyBindingModel, Row, Store
 
 STATES = {"present", "created", "must_created", "absent"}
 GROUP_ATTRIBUTES = {
@@ -92,6 +93,8 @@ class Importer:
         self.tags: dict[str, Callable[[Any, Entry], object]] = {
             "KeyOf": self._key_of,
             "Find": self._find,
+            "FindObject": self._find_object,
+            "AtIndex": self._at_index,
             "Context": lambda content, _: self._default(content, self.context.get),
             "Env": lambda content, _: self._default(
                 content, lambda name: os.environ.get(name) or None
@@ -122,7 +125,8 @@ class Importer:
         return Entry(**{key: value for key, value in given.items() if value is not None})
 
     def apply(self) -> Applied:
-        """Raises BlueprintError, and leaves everything as it was. Importing the same text again changes nothing."""
+        """Raises BlueprintError, and leaves everything as it was. Importing the same text again
+        changes nothing."""
         before = deepcopy(self.store.rows)
         try:
             with transaction.atomic():
@@ -160,7 +164,8 @@ class Importer:
         return value
 
     def _key_of(self, content: str, entry: Entry) -> object:
-        """blueprints/v1/common.py: from a policybinding the pbm_uuid of a flow or stage binding, else the key."""
+        """blueprints/v1/common.py: from a policybinding the pbm_uuid of a flow or stage binding,
+        else the key."""
         found = next(
             (each.instance for each in self.entries if each.id == content and each.instance), None
         )
@@ -174,7 +179,8 @@ class Importer:
         return found.pk
 
     def _find(self, content: list[Any], entry: Entry) -> object:
-        """The key of the first row that fits, or None. A flow's key is not what a policybinding's target needs."""
+        """The key of the first row that fits, or None. A flow's key is not what a policybinding's
+        target needs."""
         model, *conditions = self.resolve(content, entry)
         wanted: dict[str, object] = dict(conditions)
         if model == "authentik_core.group":
@@ -184,6 +190,24 @@ class Importer:
         kind = known(model)
         row = self._row(kind, wanted)
         return None if row is None else self.store.value(kind, row, "pk")
+
+    def _find_object(self, content: list[Any], entry: Entry) -> dict[str, object] | None:
+        """The first row that fits as the API shows it, or None; for the rows of the store only."""
+        model, *conditions = self.resolve(content, entry)
+        kind = known(model)
+        row = self._row(kind, dict(conditions))
+        if row is None:
+            return None
+        return {name: deepcopy(getattr(row, name)) for name in attributes(kind)}
+
+    def _at_index(self, content: list[Any], entry: Entry) -> object:
+        found, index, *default = self.resolve(content, entry)
+        try:
+            return found[index]
+        except LookupError:
+            if not default:
+                raise
+            return default[0]
 
     def _default(self, content: Any, look_up: Callable[[str], object]) -> object:
         name, default = content if isinstance(content, list) else (content, None)
@@ -279,7 +303,8 @@ class Importer:
         return group
 
     def _save_row(self, kind: type[Row], row: Row | None, values: dict[str, Any]) -> Row:
-        """A new row needs every required attribute; of an existing one only what is given changes."""
+        """A new row needs every required attribute; of an existing one only what is given
+        changes."""
         known_fields = attributes(kind)
         refuse_unknown(set(values) - {"pk"}, set(known_fields))
         hints = get_type_hints(kind)
@@ -309,6 +334,11 @@ class Importer:
             and sum(x is not None for x in (row.policy, row.group, row.user)) != 1
         ):
             raise BlueprintError("exactly one of policy, group and user must be set")
+        if isinstance(row, IdentificationStage) and not (
+            checked.get("user_fields") or checked.get("sources")
+        ):
+            # stages/identification/api.py looks at what is given only, in an update too
+            raise BlueprintError("no user fields are selected: at least one source must be")
         for names in kind.table().UNIQUE:
             values_of = [
                 [getattr(each, name) for name in names] for each in self.store.all(kind.table())
@@ -318,7 +348,8 @@ class Importer:
         return row
 
     def _reference(self, known_field: "Field[Any]", value: Any) -> Any:
-        """The key, if there is such a row. A policybinding's target may be given by either key; it keeps pbm_uuid."""
+        """The key, if there is such a row. A policybinding's target may be given by either key; it
+        keeps pbm_uuid."""
         to = known_field.metadata.get("to")
         for pk in value if isinstance(value, list) else [value]:
             if to and pk is not None and self.store.get(to, pk) is None:
@@ -336,7 +367,8 @@ class Importer:
         return value
 
     def _remove(self, instance: Row | Group | None) -> None:
-        """With what refers to it, as the foreign keys cascade; keys in lists and optional ones are dropped."""
+        """With what refers to it, as the foreign keys cascade; keys in lists and optional ones are
+        dropped."""
         if isinstance(instance, Group):
             instance.delete()
         elif instance is not None:
@@ -362,7 +394,8 @@ class Importer:
 
 
 def read(path: str) -> str | None:
-    """!File: the text, stripped; None where the file is missing, which makes most attributes invalid."""
+    """!File: the text, stripped; None where the file is missing, which makes most attributes
+    invalid."""
     try:
         return Path(path).read_text().strip()
     except OSError:
@@ -380,7 +413,8 @@ def attributes(kind: type[Row]) -> "dict[str, Field[Any]]":
 
 
 def refuse_unknown(given: set[str], taken: set[str]) -> None:
-    """authentik's API would pass over an unknown attribute; here it is an error, so that a slip is found."""
+    """authentik's API would pass over an unknown attribute; here it is an error, so that a slip is
+    found."""
     if given - taken:
         raise BlueprintError(f"unknown attribute {', '.join(sorted(given - taken))}")
 

@@ -65,7 +65,8 @@ def handler(
 
 
 class PolicyException(Exception):  # noqa: N818  authentik's name
-    """The policy failed: the binding's failure_result is the answer. Its text is that of the exception it raised."""
+    """The policy failed: the binding's failure_result is the answer. Its text is that of the
+    exception it raised."""
 
 
 @dataclass
@@ -91,7 +92,8 @@ class PolicyResult:
 
 
 class UnusedSession(requests.Session):
-    """What a policy finds under the name `requests`: an instance, not the module. Nothing may be sent with it."""
+    """What a policy finds under the name `requests`: an instance, not the module. Nothing may be
+    sent with it."""
 
     def send(self, request: requests.PreparedRequest, **_: Any) -> requests.Response:
         raise AssertionError(f"sent with authentik's own session: {request.method} {request.url}")
@@ -119,7 +121,8 @@ def evaluate(
     request: PolicyRequest,
     call_policy: Callable[[str, PolicyRequest], PolicyResult],
 ) -> PolicyResult:
-    """Runs the text of the policy `name`. Raises PolicyException for any Exception, SyntaxError too.
+    """Runs the text of the policy `name`. Raises PolicyException for any Exception, SyntaxError
+    too.
 
     lib/expression/evaluator.py: the answer is taken by truth; SystemExit and its like pass through.
     """
@@ -161,13 +164,15 @@ def evaluate(
 
 
 def as_function(text: str) -> str:
-    """The policy as authentik compiles it: the body of a function, lines inside long strings indented too."""
+    """The policy as authentik compiles it: the body of a function, lines inside long strings
+    indented too."""
     arguments = ",".join(ARGUMENTS)
     return f"def handler({arguments}):\n{indent(text, '    ')}\nresult = handler({arguments})"
 
 
 def wrap(text: str, name: str = FILENAME) -> str:
-    """The policy as a module that mypy --strict and ruff understand: typed arguments and names, the same body."""
+    """The policy as a module that mypy --strict and ruff understand: typed arguments and names, the
+    same body."""
     return TYPED.format(name=name) + indent(text, "    ").rstrip("\n") + "\n"
 
 

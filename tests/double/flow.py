@@ -1,4 +1,5 @@
-"""flows/planner.py, flows/markers.py and flows/views/executor.py, a browser in front of them, and all of it together.
+"""flows/planner.py, flows/markers.py and flows/views/executor.py, a browser in front of them, and
+all of it together.
 
 An Authentik is an install with its default flows; a Browser walks through a flow as somebody would.
 """
@@ -39,8 +40,10 @@ class Authentik:
     `faults`: what is broken, see policies.Engine.
     `devices`: the code that the authenticator of a user of that name shows.
     `app_passwords`: token and primary key of its user.
-    `plan_at_prompt`: validation policies find the plan in request.context, else in the session only. Both exist.
-    `plan_keeps_typed`: the plan gets what was typed, else what validation has left of it. Both must be safe.
+    `plan_at_prompt`: validation policies find the plan in request.context, else in the session
+    only. Both exist.
+    `plan_keeps_typed`: the plan gets what was typed, else what validation has left of it. Both must
+    be safe.
     `trims_prompts`: stages/prompt/models.py: white space at both ends of an answer is lost.
     """
 
@@ -60,6 +63,8 @@ class Authentik:
         self.log = recorder.LOG
         login_failed.disconnect(dispatch_uid=__name__)  # the newest install listens alone
         login_failed.connect(self._on_login_failed, dispatch_uid=__name__)
+        auth.user_logged_in.disconnect(dispatch_uid=__name__)
+        auth.user_logged_in.connect(self._on_login, dispatch_uid=__name__)
         self.import_blueprint(Path(__file__).with_name("defaults.yaml").read_text())
 
     def import_blueprint(self, text: str, **context: object) -> Applied:
@@ -101,13 +106,18 @@ class Authentik:
         stage: object = None,
         **keywords: object,
     ) -> None:
-        """events/signals.py and policies/reputation/signals.py: `request` is required, `context` is refused."""
+        """events/signals.py and policies/reputation/signals.py: `request` is required, `context` is
+        refused."""
         if "context" in keywords:
             raise TypeError("got multiple values for keyword argument 'context'")
         self.signals.append(dict(credentials))
         self.engine.event("login_failed", **credentials, stage=stage)
         if "username" in credentials:
-            self.engine.reputation.lower(request, credentials["username"])
+            self.engine.reputation.change(request, credentials["username"], -1)
+
+    def _on_login(self, request: HttpRequest, user: User, **keywords: object) -> None:
+        """policies/reputation/signals.py"""
+        self.engine.reputation.change(request, user.username, 1)
 
 
 class Executor:
@@ -128,7 +138,8 @@ class Executor:
         self.started = False
 
     def dispatch(self, data: Mapping[str, object] | None) -> Page | None:
-        """A GET, or a POST of `data`. The policies of the stage at hand are asked again at each of them."""
+        """A GET, or a POST of `data`. The policies of the stage at hand are asked again at each of
+        them."""
         session = self.request.session
         plan = session.get(SESSION_KEY_PLAN)
         if plan is not None and plan.flow_pk != self.flow.pk.hex:
@@ -166,8 +177,8 @@ class Executor:
     def next(self) -> FlowStageBinding | None:
         """flows/markers.py:59-65: a stage whose policies say no is taken out of the plan.
 
-        The policies get a copy of the plan's context, with the plan itself as `flow_plan`, and are asked about the
-        pending user. Their messages are shown, the text of an exception too.
+        The policies get a copy of the plan's context, with the plan itself as `flow_plan`, and are
+        asked about the pending user. Their messages are shown, the text of an exception too.
         """
         plan = self.plan
         while plan.bindings:
@@ -215,7 +226,8 @@ class Executor:
         return Page(DONE) if self.flow.denied_action == "continue" else self.stage_invalid(str(exc))
 
     def restart(self, action: str) -> Page | None:
-        """invalid_response_action: from the first stage on; with the context, what was typed is kept in it."""
+        """invalid_response_action: from the first stage on; with the context, what was typed is
+        kept in it."""
         context = self.plan.context if action == "restart_with_context" else {}
         try:
             self.request.session[SESSION_KEY_PLAN] = self.make_plan(context)
@@ -224,7 +236,8 @@ class Executor:
         return None
 
     def stage_ok(self) -> Page | None:
-        """flows/views/executor.py:408-415: a copy of the plan goes into the history, which outlives the login."""
+        """flows/views/executor.py:408-415: a copy of the plan goes into the history, which outlives
+        the login."""
         session = self.request.session
         session.get(SESSION_KEY_HISTORY, []).append(deepcopy(self.plan))
         self.plan.pop()
@@ -248,7 +261,8 @@ class Executor:
 
 
 class Browser:
-    """Somebody at a browser, with one session. `messages` are the notices that the pages showed beside their forms."""
+    """Somebody at a browser, with one session. `messages` are the notices that the pages showed
+    beside their forms."""
 
     def __init__(self, authentik: Authentik, ip: str) -> None:
         self.authentik = authentik
@@ -265,12 +279,14 @@ class Browser:
 
     @property
     def user(self) -> str | None:
-        """The name of the user whose session this is, if the session's hash is that of the present password."""
+        """The name of the user whose session this is, if the session's hash is that of the present
+        password."""
         found = user_of(self._request())
         return found.username if isinstance(found, User) else None
 
     def start(self, slug: str, user: User | None = None) -> Page:
-        """Opens a flow, as `user` if one is given: somebody who logged in before. An open plan of it goes on."""
+        """Opens a flow, as `user` if one is given: somebody who logged in before. An open plan of
+        it goes on."""
         if user is not None:
             request = self._request()
             auth.login(request, user, backend=INBUILT)
@@ -279,7 +295,8 @@ class Browser:
         return self._follow(self._send(None))
 
     def submit(self, **data: object) -> Page:
-        """Sends the form, and follows the executor's redirects to its own URL until there is a page."""
+        """Sends the form, and follows the executor's redirects to its own URL until there is a
+        page."""
         return self._follow(self._send(data))
 
     def _follow(self, page: Page | None) -> Page:
@@ -290,7 +307,8 @@ class Browser:
         raise AssertionError("the flow redirects for ever")
 
     def _send(self, data: Mapping[str, object] | None) -> Page | None:
-        """One request, through the session middleware: nothing is saved where an exception leaves the executor."""
+        """One request, through the session middleware: nothing is saved where an exception leaves
+        the executor."""
         request = self._request()
         try:
             page = Executor(self.authentik, request, self.slug, self.messages).dispatch(data)
@@ -314,7 +332,8 @@ class Browser:
 
 
 def user_of(request: HttpRequest) -> User | AnonymousUser:
-    """Django's get_user(). A session that names no possible user, as a pretended one's login leaves, has none."""
+    """Django's get_user(). A session that names no possible user, as a pretended one's login
+    leaves, has none."""
     try:
         return cast(User | AnonymousUser, auth.get_user(request))
     except ValidationError:

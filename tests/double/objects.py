@@ -1,7 +1,7 @@
 """The rows of authentik's database that are not users: flows, stages, policies, bindings, brands.
 
-The fields of a class are the attributes that its API, and with it a blueprint, takes. A field that refers to another
-row says in its metadata to which class.
+The fields of a class are the attributes that its API, and with it a blueprint, takes. A field that
+refers to another row says in its metadata to which class.
 """
 
 from dataclasses import dataclass, field, fields
@@ -14,7 +14,8 @@ InvalidResponse = Literal["retry", "restart", "restart_with_context"]
 
 @dataclass(kw_only=True)
 class Row:
-    """A row. `pk` is given by the database; `UNIQUE` are the sets of fields that no two rows of a table share."""
+    """A row. `pk` is given by the database; `UNIQUE` are the sets of fields that no two rows of a
+    table share."""
 
     UNIQUE: ClassVar[tuple[tuple[str, ...], ...]] = ()
 
@@ -28,7 +29,8 @@ class Row:
 
 @dataclass(kw_only=True)
 class PolicyBindingModel(Row):
-    """What policies can be bound to. policies/models.py: its key is pbm_uuid, and a flow's own `pk` is another."""
+    """What policies can be bound to. policies/models.py: its key is pbm_uuid, and a flow's own `pk`
+    is another."""
 
     pbm_uuid: UUID = field(default_factory=uuid4)
     policy_engine_mode: Mode = "any"
@@ -302,7 +304,8 @@ class Store:
         return row
 
     def value(self, kind: type[Row], row: Row, path: str) -> object:
-        """What a Django lookup such as `target__slug` finds from a row. Raises AttributeError for an unknown field.
+        """What a Django lookup such as `target__slug` finds from a row. Raises AttributeError for
+        an unknown field.
 
         From a policybindingmodel the path begins with the name of the child: `flow__slug`.
         """

@@ -15,7 +15,8 @@ SESSION_KEY_HISTORY = "authentik/flows/history"
 
 @dataclass
 class FlowPlan:
-    """The stages that are left. `markers` says of each whether its policies are asked again when its turn comes."""
+    """The stages that are left. `markers` says of each whether its policies are asked again when
+    its turn comes."""
 
     flow_pk: str
     bindings: list[FlowStageBinding] = field(default_factory=list)
@@ -34,7 +35,8 @@ class FlowPlan:
 
 @dataclass(frozen=True)
 class Page:
-    """What the browser shows: the component, the errors of the form, the text of a denial, the form's defaults."""
+    """What the browser shows: the component, the errors of the form, the text of a denial, the
+    form's defaults."""
 
     component: str
     errors: list[str] = field(default_factory=list)
@@ -43,7 +45,8 @@ class Page:
 
 
 class Session(SessionBase):
-    """Django's database session, pickled as authentik's is: a row per key, written only when it counts as modified."""
+    """Django's database session, pickled as authentik's is: a row per key, written only when it
+    counts as modified."""
 
     def __init__(self, session_key: str | None, rows: dict[str, bytes]) -> None:
         super().__init__(session_key)

@@ -1,4 +1,5 @@
-"""policies/engine.py and policies/process.py: asks the policies of a target, and puts their answers together.
+"""policies/engine.py and policies/process.py: asks the policies of a target, and puts their answers
+together.
 
 All run inline, in the caller's thread: a binding's timeout is not enforced.
 """
@@ -27,17 +28,20 @@ class FaultError(Exception):
 
 
 class Reputation:
-    """policies/reputation: a score per address and name, between -5 and 5, lowered by login_failed alone."""
+    """policies/reputation: a score per address and name, between -5 and 5. A login raises it by one;
+    login_failed lowers it by one, and so does a name that the identification stage does not know.
+    """
 
     def __init__(self) -> None:
         self.scores: dict[tuple[str, str], int] = {}
 
-    def lower(self, request: HttpRequest, username: str) -> None:
+    def change(self, request: HttpRequest, username: str, amount: int) -> None:
         row = str(client_ip(request)), username
-        self.scores[row] = max(-5, self.scores.get(row, 0) - 1)
+        self.scores[row] = min(5, max(-5, self.scores.get(row, 0) + amount))
 
     def passes(self, policy: ReputationPolicy, request: PolicyRequest) -> bool:
-        """Passes at the threshold and below it: the policy is bound to what is to happen to bad guests."""
+        """Passes at the threshold and below it: the policy is bound to what is to happen to bad
+        guests."""
         address = str(client_ip(request.http_request)) if request.http_request else ""
         rows = [
             score
@@ -51,8 +55,8 @@ class Reputation:
 class Engine:
     """Asks policies.
 
-    `faults` breaks what the engine needs: "cache", or "cache:NAME" for the runs of one policy only, is a cache that
-    cannot be written, "events" an event table that cannot.
+    `faults` breaks what the engine needs: "cache", or "cache:NAME" for the runs of one policy only,
+    is a cache that cannot be written, "events" an event table that cannot.
     """
 
     def __init__(self, store: Store) -> None:
@@ -71,7 +75,8 @@ class Engine:
         return self._together(bindings, target.policy_engine_mode, request)
 
     def ask_list(self, policies: Iterable[UUID], request: PolicyRequest) -> PolicyResult:
-        """stages/prompt/stage.py: validation policies, as if bound to a bare PolicyBindingModel; all must pass."""
+        """stages/prompt/stage.py: validation policies, as if bound to a bare PolicyBindingModel;
+        all must pass."""
         request.obj = target = PolicyBindingModel()
         bindings = [
             PolicyBinding(policy=policy, target=target.pbm_uuid, order=0) for policy in policies
@@ -93,7 +98,8 @@ class Engine:
         )
 
     def _run(self, binding: PolicyBinding, request: PolicyRequest) -> PolicyResult:
-        """policies/process.py:133-143: a failure around the policy is False, whatever the policy said."""
+        """policies/process.py:133-143: a failure around the policy is False, whatever the policy
+        said."""
         try:
             return self._execute(binding, request)
         except Exception as exc:  # noqa: BLE001  as authentik does

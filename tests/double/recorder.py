@@ -25,7 +25,8 @@ def clear() -> None:
 
 
 class Logger:
-    """structlog's bound logger: an event and keywords. Every call is kept as one line of text, debug too."""
+    """structlog's bound logger: an event and keywords. Every call is kept as one line of text,
+    debug too."""
 
     def __init__(self, **bound: object) -> None:
         self._bound = bound

@@ -16,7 +16,8 @@ from django.db.models.sql.compiler import SQLCompiler
 
 
 def configure() -> None:
-    """Readies Django, which wants it before a model is imported: the package `authentik` calls this."""
+    """Readies Django, which wants it before a model is imported: the package `authentik` calls
+    this."""
     if settings.configured:
         return
     settings.configure(

@@ -1,7 +1,7 @@
 """The stages of a flow, each as authentik/stages/<name>/stage.py behaves.
 
-A stage answers a GET or a POST with a page, or with None: a redirect to the executor's own URL, where the next
-request finds what is next.
+A stage answers a GET or a POST with a page, or with None: a redirect to the executor's own URL,
+where the next request finds what is next.
 """
 
 import re
@@ -100,7 +100,8 @@ class View(Generic[S]):
 
 
 class IdentificationView(View[IdentificationStage]):
-    """stages/identification/stage.py: finds the user, or leaves an unsaved one of the typed name in the plan."""
+    """stages/identification/stage.py: finds the user, or leaves an unsaved one of the typed name in
+    the plan."""
 
     component = "ak-stage-identification"
 
@@ -110,6 +111,8 @@ class IdentificationView(View[IdentificationStage]):
             raise InvalidError("No identification data provided.")
         user = self.find(name)
         if user is None:
+            # the signal identification_failed, which the reputation alone listens to
+            self.authentik.engine.reputation.change(self.request, name, -1)
             user = self.plan.context[PENDING_USER] = User(username=name, email=name)
             if not self.stage.show_matched_user:
                 self.plan.context["pending_user_identifier"] = name
@@ -153,7 +156,8 @@ class PromptView(View[PromptStage]):
         return sorted(found, key=lambda prompt: prompt.order)
 
     def initial(self) -> dict[str, str]:
-        """stages/prompt/models.py: what the plan has from an earlier answer comes before the prompt's own value.
+        """stages/prompt/models.py: what the plan has from an earlier answer comes before the
+        prompt's own value.
 
         After restart_with_context, that is the old password.
         """
@@ -222,7 +226,8 @@ class DenyView(View[DenyStage]):
 
 
 class PasswordView(View[PasswordStage]):
-    """stages/password/stage.py: authentik's own password, or an app password, which works beside an unusable one."""
+    """stages/password/stage.py: authentik's own password, or an app password, which works beside an
+    unusable one."""
 
     component = "ak-stage-password"
 
@@ -275,7 +280,8 @@ class AuthenticatorValidateView(View[AuthenticatorValidateStage]):
 
 
 class UserLoginView(View[UserLoginStage]):
-    """stages/user_login/stage.py:145-171: logs the plan's user in, whoever that is, by Django's login()."""
+    """stages/user_login/stage.py:145-171: logs the plan's user in, whoever that is, by Django's
+    login()."""
 
     def get(self) -> Page | None:
         context = self.plan.context
@@ -296,7 +302,8 @@ class UserLoginView(View[UserLoginStage]):
 
 
 class UserWriteView(View[UserWriteStage]):
-    """stages/user_write/stage.py: writes what the prompts left into the plan's user, the password too."""
+    """stages/user_write/stage.py: writes what the prompts left into the plan's user, the password
+    too."""
 
     def get(self) -> Page | None:
         context = self.plan.context
@@ -343,7 +350,8 @@ def fail(view: View[S], username: str) -> None:
 
 
 def authenticate(view: View[S], stage: PasswordStage, username: str, password: str) -> User | None:
-    """stages/password/stage.py: the first backend that knows the password, or None after login_failed."""
+    """stages/password/stage.py: the first backend that knows the password, or None after
+    login_failed."""
     for backend in stage.backends:
         user = None
         method = "password"
@@ -354,7 +362,7 @@ def authenticate(view: View[S], stage: PasswordStage, username: str, password: s
             owner = view.authentik.app_passwords[password]
             user = User.objects.filter(pk=owner, username=username, is_active=True).first()
         if isinstance(user, User):
-            setattr(user, "backend", backend)  # noqa: B010  as django.contrib.auth.authenticate does
+            setattr(user, "backend", backend)  # noqa: B010  django.contrib.auth.authenticate does
             view.plan.context["auth_method"] = method
             return user
     fail(view, username)
