@@ -402,7 +402,7 @@ BAD_FIELDS: list[tuple[str, object]] = [
     *(("groups", value) for value in ("users", None, [1], {"users": 1})),
     *(("full_name", value) for value in (None, 1)),
     *(("email", value) for value in (None, ["a@b.c"])),
-    *(("active", value) for value in (None, 0, 1, "false", "", [])),
+    *(("active", value) for value in (None, 0, 1, "false", "", ["true"])),
     ("home", None),
 ]
 BAD_ACCOUNTS: dict[str, Answer] = {
