@@ -14,6 +14,7 @@ from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.auth.models import AnonymousUser
 from django.contrib.sessions.backends.base import SessionBase
 from django.contrib.sessions.middleware import SessionMiddleware as DjangoSessionMiddleware
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.functional import SimpleLazyObject
@@ -22,6 +23,7 @@ from authserver.accounts.models import Session, User
 from authserver.accounts.signals import session_ending
 from authserver.accounts.standing import NasUnreachable, still_good
 from authserver.accounts.throttle import remember_client
+from authserver.audit.record import record
 from authserver.http import client, network_of
 from authserver.waits import results_of
 
@@ -97,6 +99,25 @@ def end_session(session: Session) -> None:
     """End a session and what hangs on it."""
     session_ending.send(sender=Session, session=session)
     session.delete()
+
+
+def open_sessions(user: User) -> QuerySet[Session]:
+    """Where a user is signed in, the last used first."""
+    return user.sessions.filter(expires_at__gt=timezone.now()).order_by("-last_used")
+
+
+def end_session_by(session: Session, by: str) -> None:
+    """End a session that somebody chose."""
+    record("session.ended", actor=by, subject=session.user, of_client=session.client)
+    end_session(session)
+
+
+def end_others(session: Session, by: str) -> int:
+    """End the sessions of its user in other browsers; how many it were."""
+    others = list(session.user.sessions.exclude(pk=session.pk)) if session.user else []
+    for other in others:
+        end_session_by(other, by)
+    return len(others)
 
 
 def clear_old(batch: int = 1000) -> int:

@@ -10,7 +10,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from authserver.accounts import nas
-from authserver.accounts.models import NasStanding, User
+from authserver.accounts.models import NasStanding, Session, User
 from authserver.accounts.signals import ended
 from authserver.audit.record import record
 from authserver.waits import Results, Wait
@@ -74,11 +74,12 @@ def confirm(user: User, good: bool) -> None:
         end_everything(user, "the NAS says so")
 
 
-def end_everything(user: User, why: str) -> None:
-    """End the sessions of a user, and his tokens of all kinds."""
-    had = user.sessions.exists()
+def end_everything(user: User, why: str, keep: Session | None = None) -> None:
+    """End the sessions of a user, all but the one to `keep`, and his tokens of all kinds."""
+    sessions = user.sessions.exclude(pk=keep.pk) if keep else user.sessions.all()
+    had = sessions.exists()
     ended.send(sender=User, user=user)
-    user.sessions.all().delete()
+    sessions.delete()
     if had:
         record("sessions.ended", subject=user, why=why)
 
