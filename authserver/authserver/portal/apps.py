@@ -1,0 +1,6 @@
+from django.apps import AppConfig
+
+
+class PortalConfig(AppConfig):
+    name = "authserver.portal"
+    verbose_name = "Self-service pages"
