@@ -1,0 +1,3 @@
+from authclient.command import main
+
+main()
