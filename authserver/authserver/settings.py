@@ -25,6 +25,7 @@ INSTALLED_APPS = [
     "authserver.accounts",
     "authserver.oidc",
     "authserver.audit",
+    "authserver.portal",
     "authserver.domains",
     "authserver.registry",
 ]

@@ -7,6 +7,7 @@ from authserver.health import health
 
 urlpatterns = [
     path("", include("authserver.accounts.urls")),
+    path("", include("authserver.portal.urls")),
     path("admin/", admin.site.urls),
     path("", include("authserver.checkpassword.urls")),
     path("", include("authserver.registry.urls")),
