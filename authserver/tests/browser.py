@@ -1,0 +1,77 @@
+"""A browser without scripts: cookies, forms with their hidden fields, redirects by hand."""
+
+from html.parser import HTMLParser
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import httpx
+
+from tests.processes import BOUND, keep_secret
+
+
+class FormReader(HTMLParser):
+    """Collects the forms of a page: their action, and the fields that come filled in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.forms: list[tuple[str, dict[str, str]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = {name: value or "" for name, value in attrs}
+        if tag == "form":
+            self.forms.append((found.get("action", ""), {}))
+        elif tag == "input" and self.forms and found.get("name"):
+            if found.get("type") in ("checkbox", "radio") and "checked" not in found:
+                return
+            if found.get("type") != "submit":
+                self.forms[-1][1][found["name"]] = found.get("value", "")
+
+
+def forms_of(page: str) -> list[tuple[str, dict[str, str]]]:
+    reader = FormReader()
+    reader.feed(page)
+    return reader.forms
+
+
+class Browser(httpx.Client):
+    """An httpx client of one server, that follows no redirect by itself.
+
+    It sends what a browser sends with a form (`Origin`); `csrf` has the token of its cookie.
+    """
+
+    def __init__(self, base: str, listening: str, address: str, headers: dict[str, str]) -> None:
+        self.base = base
+        host = urlsplit(base).netloc
+        super().__init__(
+            base_url=listening if base.startswith("https:") else base,
+            headers={"Host": host, "User-Agent": "tests", **headers},
+            timeout=BOUND,
+            trust_env=False,
+            transport=httpx.HTTPTransport(local_address=address or None),
+        )
+
+    def form(self, path: str, number: int = 0) -> tuple[str, dict[str, str]]:
+        """The form of a page: where it goes, and its fields as they come."""
+        page = self.get(path)
+        assert page.status_code == 200, (page.status_code, page.headers, page.text)
+        action, fields = forms_of(page.text)[number]
+        return urljoin(path, action), fields
+
+    def submit(self, path: str, number: int = 0, **fields: Any) -> httpx.Response:
+        """Open the page, fill in its form and send it."""
+        action, found = self.form(path, number)
+        return self.post(action, data={**found, **fields}, headers={"Origin": self.base})
+
+    def sign_in(self, login: str, password: str, path: str = "/account/login/") -> httpx.Response:
+        """Send the sign-in form at `path`; 302 where it is right."""
+        return self.submit(path, login=login, password=keep_secret(password))
+
+    def signed_in(self, login: str, password: str) -> "Browser":
+        """Itself, after a sign-in that must be right."""
+        answer = self.sign_in(login, password)
+        assert answer.status_code == 302, (answer.status_code, answer.text)
+        return self
+
+    def is_signed_in(self) -> bool:
+        """Whether a page that needs a user is shown."""
+        return self.get("/account/").status_code == 200
