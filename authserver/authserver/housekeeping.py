@@ -9,6 +9,8 @@ from django.db import close_old_connections
 
 from authserver.accounts import sessions, throttle
 from authserver.audit import record
+from authserver.oidc import devices, keys
+from authserver.oidc import tokens as oidc_tokens
 from authserver.registry import tokens
 
 EVERY = 60  # seconds
@@ -19,6 +21,10 @@ CLEARING: list[Callable[[int], int]] = [
     throttle.clear_old,
     record.clear_old,
     tokens.clear_old,
+    oidc_tokens.clear_old_grants,
+    oidc_tokens.clear_old_tokens,
+    devices.clear_old,
+    keys.forget_private_keys,
 ]
 log = logging.getLogger(__name__)
 

@@ -43,8 +43,6 @@ def set_up(level: str) -> None:
                 "uvicorn.error": {"level": "WARNING"},
                 "httpx": {"level": "WARNING"},
                 "httpcore": {"level": "WARNING"},
-                "oauthlib": {"level": "ERROR"},
-                "oauth2_provider": {"level": "ERROR"},
                 "django.request": {"level": "ERROR"},
                 "django.db.backends": {"level": "INFO"},
             },

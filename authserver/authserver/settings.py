@@ -21,7 +21,6 @@ INSTALLED_APPS = [
     "django.contrib.contenttypes",
     "django.contrib.messages",
     "django.contrib.staticfiles",
-    "oauth2_provider",
     "authserver.accounts",
     "authserver.oidc",
     "authserver.audit",

@@ -10,6 +10,7 @@ urlpatterns = [
     path("", include("authserver.portal.urls")),
     path("admin/", admin.site.urls),
     path("", include("authserver.checkpassword.urls")),
+    path("", include("authserver.oidc.urls")),
     path("", include("authserver.registry.urls")),
     path("health/", health, name="health"),
 ]
