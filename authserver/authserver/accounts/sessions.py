@@ -14,6 +14,7 @@ from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.auth.models import AnonymousUser
 from django.contrib.sessions.backends.base import SessionBase
 from django.contrib.sessions.middleware import SessionMiddleware as DjangoSessionMiddleware
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
@@ -132,20 +133,29 @@ class SessionMiddleware(DjangoSessionMiddleware):
     """Django's, with rows of our own."""
 
 
+@transaction.atomic
 def sign_in(request: HttpRequest, user: User, amr: str = "pwd") -> Session:
-    """Begin a session for `user` under a new key; the one that the browser had ends."""
+    """Begin a session for `user` under a new key; the one that the browser had ends.
+
+    Where that was the user's own it goes on under the new key, with its `sid`: who is asked for
+    the password once more (prompt=login) has not signed out, and his tokens stay.
+    """
     session = request.session
-    if session.session_key:
+    session.get("")  # loads it
+    before: Session | None = session.row  # type: ignore[attr-defined]
+    goes_on = before is not None and before.user_id == user.pk
+    if session.session_key and not goes_on:
         session.flush()
     session.create()
     row: Session = session.row  # type: ignore[attr-defined]
     now = timezone.now()
+    if before and goes_on and Session.objects.filter(pk=before.pk).delete()[0]:
+        row.sid, row.created_at = before.sid, before.created_at
     row.user, row.authenticated_at, row.amr = user, now, amr
     row.client, row.network = client(request), network_of(client(request))
     row.user_agent = request.headers.get("User-Agent", "")[:300]
     session.save()
-    user.last_login = now
-    user.save(update_fields=["last_login"])
+    User.objects.filter(pk=user.pk).update(last_login=now)  # `updated_at` is not about that
     remember_client(user, row.network)
     request.user = user
     return row

@@ -78,8 +78,8 @@ def end_everything(user: User, why: str, keep: Session | None = None) -> None:
     """End the sessions of a user, all but the one to `keep`, and his tokens of all kinds."""
     sessions = user.sessions.exclude(pk=keep.pk) if keep else user.sessions.all()
     had = sessions.exists()
+    sessions.delete()  # first: what a session grants meanwhile waits for it, and ends below
     ended.send(sender=User, user=user)
-    sessions.delete()
     if had:
         record("sessions.ended", subject=user, why=why)
 

@@ -1,5 +1,7 @@
 """Signing in and out."""
 
+from typing import Any
+
 from django import forms
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
@@ -10,6 +12,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from authserver.accounts import nas, sessions
 from authserver.accounts.login import WRONG, Credentials, LoginRefused, check_login
 from authserver.http import client
+from authserver.oidc.authorization import form_sources
 from authserver.waits import leave_after, results_of
 
 
@@ -27,13 +30,20 @@ def next_url(request: HttpRequest) -> str:
     return "/"
 
 
+def form_page(request: HttpRequest, page: dict[str, Any], status: int = 200) -> HttpResponse:
+    """The form. Sending it may end at the application that the user wants to go on to."""
+    response = render(request, "accounts/login.html", page, status=status)
+    response.form_action = form_sources(page["next"])  # type: ignore[attr-defined]
+    return response
+
+
 @require_http_methods(["GET", "HEAD", "POST"])
 def login(request: HttpRequest) -> HttpResponse:
     """The sign-in. A refusal is said at the form, and takes its time whatever its cause."""
     page = {"next": next_url(request), "nas": nas.is_set_up(), "login": ""}
     if request.method != "POST":
         page["login"] = request.GET.get("login", "")
-        return render(request, "accounts/login.html", page)
+        return form_page(request, page)
     form = LoginForm(request.POST)
     page["login"] = request.POST.get("login", "")
     try:
@@ -45,9 +55,7 @@ def login(request: HttpRequest) -> HttpResponse:
         user = check_login(given, results_of(request))
     except LoginRefused as refusal:
         status = 200 if refusal.status == 401 else refusal.status
-        response = render(
-            request, "accounts/login.html", {**page, "error": refusal.text}, status=status
-        )
+        response = form_page(request, {**page, "error": refusal.text}, status)
         if refusal.retry_after:
             response["Retry-After"] = str(refusal.retry_after)
         return leave_after(request, response, settings.ENV.refusal_seconds)

@@ -16,6 +16,6 @@ urlpatterns = [
     path("o2/jwks/", metadata.jwks),
     path("o2/device_authorization/", tokens.device_authorization),
     path("device/", devices.device, name="device"),
-    path("o2/logout/", logout.logout, name="end-session"),
-    path("o2/logout/confirm/", logout.confirm, name="end-session-confirm"),
+    path("o2/logout/", logout.logout, name="rp-logout"),
+    path("o2/logout/confirm/", logout.confirm, name="rp-logout-confirm"),
 ]

@@ -25,7 +25,7 @@ def logout(request: HttpRequest) -> HttpResponse:
     parameters = request.GET.copy()
     parameters.update(request.POST)
     if lacks_cookies(request):
-        return redirect_to(request, f"{reverse('end-session')}?{parameters.urlencode()}")
+        return redirect_to(request, f"{reverse('rp-logout')}?{parameters.urlencode()}")
     try:
         asked = read_logout(parameters)
     except BadLogout as error:
