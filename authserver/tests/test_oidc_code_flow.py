@@ -1,11 +1,16 @@
 """A whole sign-in with a code (RFC 6749, 4.1; OpenID Connect Core, 3.1)."""
 
 import time
+from urllib.parse import parse_qsl, urlsplit
 
 import jwt
 
 from tests.relying_party import CALLBACK, RelyingParty, query_of, signed_in
 from tests.server import PASSWORD, Server
+
+ID_TOKEN_CLAIMS = {
+    *("iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "at_hash", "sid", "amr"),
+}
 
 
 def test_a_code_becomes_tokens_that_say_who_it_is(server: Server) -> None:
@@ -23,7 +28,7 @@ def test_a_code_becomes_tokens_that_say_who_it_is(server: Server) -> None:
     assert found["scope"] == "openid profile"
     assert jwt.get_unverified_header(found["id_token"])["alg"] == "RS256"
     claims = application.claims(found["id_token"])
-    assert set(claims) == set("iss sub aud exp iat auth_time nonce at_hash sid amr".split())
+    assert set(claims) == ID_TOKEN_CLAIMS
     assert claims["iss"] == server.base
     assert claims["sub"] == str(user.uuid)
     assert claims["nonce"] == "n-1"
@@ -70,6 +75,4 @@ def test_an_application_may_send_the_request_as_a_form(server: Server) -> None:
 
 
 def query_of_url(url: str) -> dict[str, str]:
-    from urllib.parse import parse_qsl, urlsplit
-
     return dict(parse_qsl(urlsplit(url).query))
