@@ -79,7 +79,7 @@ class RelyingParty:
     def code(self, browser: Browser, **parameters: str | None) -> str:
         return keep_secret(self.authorize(browser, **parameters)["code"])
 
-    def post(self, path: str, *, basic: bool = False, **form: str | None) -> httpx.Response:
+    def post(self, path: str, *, basic: bool = False, **form: Any) -> httpx.Response:
         """A form to an endpoint, with the application's credentials."""
         data = {k: v for k, v in form.items() if v is not None}
         headers = {}
@@ -92,8 +92,8 @@ class RelyingParty:
                 data.setdefault("client_secret", self.secret)
         return self.http.post(path, data=data, headers=headers)
 
-    def exchange(self, code: str, **form: str | None) -> httpx.Response:
-        given: dict[str, str | None] = {
+    def exchange(self, code: str, **form: Any) -> httpx.Response:
+        given: dict[str, Any] = {
             "grant_type": "authorization_code",
             "code": code,
             "redirect_uri": self.redirect_uri,
@@ -102,7 +102,7 @@ class RelyingParty:
         }
         return self.kept(self.post("/o2/token/", **given))
 
-    def refresh(self, token: str, **form: str | None) -> httpx.Response:
+    def refresh(self, token: str, **form: Any) -> httpx.Response:
         return self.kept(
             self.post("/o2/token/", grant_type="refresh_token", refresh_token=token, **form)
         )
