@@ -172,6 +172,15 @@ SETTINGS = (
         "sqlite:///FILE or postgres://USER:PASSWORD@HOST/NAME; unset: SQLite in DATA_DIR",
         secret=True,
     ),
+    Setting("VAULT_ADDR", read_service_url, "", "address of a Vault that has its credentials"),
+    Setting("VAULT_CA", str, "", "PEM file of the authority that signed Vault's certificate"),
+    Setting(
+        "VAULT_TOKEN", partial(read_matching, r"[!-~]{1,4096}", "visible ASCII characters"), "",
+        "what Vault is asked with", secret=True,
+    ),
+    Setting("VAULT_DATABASE_PATH", str, "", "where they are, as database/creds/authserver"),
+    Setting("DATABASE_NAME", str, "", "name of the database, with Vault"),
+    Setting("DATABASE_PARENTROLE", str, "", "role to take after each connect, with Vault"),
     Setting(
         "SECRET_KEY", text_key, "",
         "signs cookies and links, at least 32 characters; unset: made once in DATA_DIR",
@@ -314,14 +323,31 @@ class Environment:
             )
         if self.ugos_auth_proxy_url and not self.ugos_auth_proxy_token:
             raise BadSetting("UGOS_AUTH_PROXY_TOKEN: must be set with UGOS_AUTH_PROXY_URL")
-        if (
-            self.database_url
-            and "postgresql" in self.database_url["ENGINE"]
-            and not self.secret_key
-        ):
+        self.check_vault()
+        if self.is_postgresql() and not self.secret_key:
             raise BadSetting("SECRET_KEY: must be set with PostgreSQL, the same for every process")
         if self.email_url and not self.email_from:
             raise BadSetting("EMAIL_FROM: must be set with EMAIL_URL")
+
+    def is_postgresql(self) -> bool:
+        """Whether the database is PostgreSQL; else it is SQLite."""
+        if self.vault_addr:
+            return True
+        return bool(self.database_url) and "postgresql" in self.database_url["ENGINE"]
+
+    def check_vault(self) -> None:
+        needed = ("VAULT_TOKEN", "VAULT_DATABASE_PATH", "DATABASE_NAME")
+        beside = (*needed, "VAULT_CA", "DATABASE_PARENTROLE")
+        if not self.vault_addr:
+            for name in beside:
+                if self.texts[name]:
+                    raise BadSetting(f"{name}: is used with VAULT_ADDR only")
+            return
+        for name in needed:
+            if not self.texts[name]:
+                raise BadSetting(f"{name}: must be set with VAULT_ADDR")
+        if self.database_url and "postgresql" not in self.database_url["ENGINE"]:
+            raise BadSetting("DATABASE_URL: must be postgres:// with VAULT_ADDR, or unset")
 
 
 def make_secret_key(data_dir: str) -> str:
