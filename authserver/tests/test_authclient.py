@@ -334,7 +334,7 @@ def forged(fields: dict[str, Any]) -> list[str]:
     claims = answer_of(fields)
     return [
         signing.sign(OTHER_KEY, claims),
-        jwt.encode(claims, None, algorithm="none"),
+        jwt.encode(claims, "", algorithm="none"),
         jwt.encode(claims, "x" * 32, algorithm="HS256"),
         jwt.encode(claims, signing.load(KEY), algorithm="PS256"),
         jwt.encode(claims, signing.load(KEY), algorithm="RS512"),

@@ -7,6 +7,7 @@ import httpx
 import jwt
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from jwcrypto.jwk import JWK
 
 from authserver.accounts.models import Domain, Group, ServiceUser, User
@@ -88,13 +89,10 @@ def test_the_token_is_what_the_registry_reads(server: Server) -> None:
     with server.database():
         pem = keys.signing_key(DockerRegistry.objects.get(client_id=FAMILY)).certificate
     certificate = x509.load_pem_x509_certificate(pem.encode())
-    found = jwt.decode(
-        body["token"],
-        certificate.public_key(),
-        algorithms=["RS256"],
-        audience=FAMILY,  # type: ignore[arg-type]
-    )
-    assert header["kid"] == JWK.from_pyca(certificate.public_key()).thumbprint()
+    key = certificate.public_key()
+    assert isinstance(key, RSAPublicKey)
+    found = jwt.decode(body["token"], key, algorithms=["RS256"], audience=FAMILY)
+    assert header["kid"] == JWK.from_pyca(key).thumbprint()
     assert len(header["x5c"]) == 1
     assert (found["iss"], found["sub"]) == ("example.org", "Maria")
     assert found["exp"] - found["iat"] == 300
