@@ -2,22 +2,24 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 
-from asgiref.sync import sync_to_async
-from django.db import close_old_connections
-
+from authserver.accounts import devices as known_devices
 from authserver.accounts import sessions, throttle
+from authserver.accounts.standing import confirm_owners
 from authserver.audit import record
 from authserver.oidc import devices, keys
 from authserver.oidc import tokens as oidc_tokens
 from authserver.registry import tokens
+from authserver.waits import with_database
 
 EVERY = 60  # seconds
 BATCH = 1000
 # each deletes a batch of what is old, and returns how many it were
 CLEARING: list[Callable[[int], int]] = [
     sessions.clear_old,
+    known_devices.clear_old,
     throttle.clear_old,
     record.clear_old,
     tokens.clear_old,
@@ -29,19 +31,17 @@ CLEARING: list[Callable[[int], int]] = [
 log = logging.getLogger(__name__)
 
 
-def clear(what: Callable[[int], int]) -> int:
-    try:
-        return what(BATCH)
-    finally:
-        close_old_connections()
+async def clear(what: Callable[[int], int]) -> None:
+    while await with_database(partial(what, BATCH)) >= BATCH:
+        await asyncio.sleep(0.1)  # others want to write too
 
 
 async def keep_house() -> None:
+    works: list[Callable[[], Awaitable[None]]] = [partial(clear, what) for what in CLEARING]
     while True:
-        for what in CLEARING:
+        for work in (*works, confirm_owners):
             try:
-                while await sync_to_async(clear, thread_sensitive=False)(what) >= BATCH:
-                    await asyncio.sleep(0.1)  # others want to write too
+                await work()
             except Exception:  # the next round tries again
                 log.exception("housekeeping")
         await asyncio.sleep(EVERY)

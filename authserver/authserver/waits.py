@@ -12,13 +12,14 @@ Whoever raises a Wait has written nothing yet, or what he wrote is meant to stan
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
-from django.db import close_old_connections, connections
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
+from django.db import connections
 from django.http import HttpRequest, HttpResponse
 
 MOST = 16  # waits of one request
+T = TypeVar("T")
 
 
 class Wait(Exception):
@@ -89,18 +90,37 @@ class Waits:
         return response
 
 
+def let_go() -> None:
+    """Give this thread's database connections back, but for one whose transaction goes on."""
+    for connection in connections.all(initialized_only=True):
+        if not connection.in_atomic_block:
+            connection.close()
+
+
+async def with_database(function: Callable[[], T]) -> T:
+    """`function()` in a thread, whose database connection is held no longer than it runs."""
+
+    def run() -> T:
+        try:
+            return function()
+        finally:
+            let_go()
+
+    # thread-sensitive would be the thread of a request, which may be over by then
+    return await sync_to_async(run, thread_sensitive=False)()
+
+
 class LetGo:
-    """Right inside of `Waits`: what runs in the worker thread leaves no database connection."""
+    """Right inside of `Waits`: no wait, and no slow client, holds a database connection."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        response = self.get_response(request)
-        if isinstance(response, Waiting) or hasattr(response, "leave_at"):
-            close_old_connections()
-            connections.close_all()
-        return response
+        try:
+            return self.get_response(request)
+        finally:
+            let_go()
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         return Waiting(error) if isinstance(error, Wait) else None

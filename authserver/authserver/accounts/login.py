@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import unicodedata
 from dataclasses import dataclass
 
 from django.conf import settings
@@ -34,7 +35,6 @@ SENTENCES = {
     "Password expired": "Your password has expired: set a new one on the NAS, then sign in again.",
     "Account expired": "Your account on the NAS has expired. Ask who administers the NAS.",
 }
-LOCKED = "Your account on the NAS is locked. Ask who administers the NAS."
 
 
 class LoginRefused(Exception):
@@ -58,6 +58,8 @@ class Credentials:
 def find_account(name: str) -> User | ServiceUser | None:
     """Whose name that is: a user's identifier or address, or a service user's."""
     key = name_key(name)
+    if "\0" in key or any(unicodedata.category(character) == "Cs" for character in key):
+        return None  # no database takes it
     if "@" in key:
         alias = EmailAlias.objects.filter(address_key=key).select_related("user").first()
         return alias.user if alias else None
@@ -70,15 +72,15 @@ def find_account(name: str) -> User | ServiceUser | None:
 def check_login(given: Credentials, results: Results, *, service_users: bool = False) -> User:
     """The user who may come in; raises LoginRefused, or a Wait where something is to be awaited.
 
-    `service_users`: whether this door takes service users, whose owner is returned.
+    `service_users`: whether this door takes service users, whose owner is returned. Where it does
+    not, their names are like any that nobody has.
     """
     account = find_account(given.name)
     if isinstance(account, ServiceUser):
-        if not service_users:
-            raise refused(given, None, "a service user")
-        return check_service_user(given, account, results)
-    key = account.identifier_key if account else name_key(given.name)
-    pending = admitted(given, account, key, results)
+        if service_users:
+            return check_service_user(given, account, results)
+        account = None
+    pending = admitted(given, account, results)
     try:
         if account and account.source == User.LOCAL:
             user, why = check_local(given, account, results)
@@ -100,19 +102,18 @@ def refused(given: Credentials, account: User | None, why: str) -> LoginRefused:
     return LoginRefused(401, WRONG)
 
 
-def admitted(given: Credentials, account: User | None, key: str, results: Results) -> int | None:
+def admitted(given: Credentials, account: User | None, results: Results) -> int | None:
     """Its pending refusal, made once for a request; LoginRefused where there are too many."""
-    if "pending" not in results:
-        name, network = throttle.name_digest(key), network_of(given.client)
+    key = account.identifier_key if account else name_key(given.name)
+    name, network = throttle.name_digest(key), network_of(given.client)
+    if ("pending", name, network) not in results:
         known = throttle.is_known(account, network)
         try:
-            if results.get(("turn", name, network)) is False:
-                raise throttle.Throttled(1)
-            results["pending"] = throttle.admit(name, network, known)
-            results["known"] = known
+            results["pending", name, network] = throttle.admit(name, network, known, results)
+            results["known", given.name] = known
         except throttle.Throttled as error:
             raise throttled(account, given.client, given.door, error.retry_after) from None
-    pending: int | None = results["pending"]
+    pending: int | None = results["pending", name, network]
     return pending
 
 
@@ -129,21 +130,33 @@ def check_service_user(given: Credentials, account: ServiceUser, results: Result
     hour = timezone.now().replace(minute=0, second=0, microsecond=0)
     if account.last_used != hour:
         ServiceUser.objects.filter(pk=account.pk).update(last_used=hour)
+    record(
+        "login",
+        subject=account.user,
+        client=given.client,
+        door=given.door,
+        service_user=account.username,
+    )
     return account.user
 
 
 def check_local(given: Credentials, user: User, results: Results) -> tuple[User | None, str]:
-    check = PasswordCheck(given.password, user.password, results.get("known", False))
-    if check.key not in results:
-        raise check
-    right = results[check.key]
-    if right is None:
-        raise LoginRefused(503, BUSY, 10)
-    if not right:
+    if not is_right(given, user.password, results):
         return None, "password"
     if not user.is_active:
         return None, "not active"
     return user, ""
+
+
+def is_right(given: Credentials, encoded: str, results: Results) -> bool:
+    """Whether it is the password of `encoded`, "" for an account that has none."""
+    check = PasswordCheck(given.password, encoded, results.get(("known", given.name), False))
+    if check.key not in results:
+        raise check
+    right: bool | None = results[check.key]
+    if right is None:
+        raise LoginRefused(503, BUSY, 10)
+    return right
 
 
 class NasLogin(Wait):
@@ -170,6 +183,7 @@ def check_nas(given: Credentials, user: User | None, results: Results) -> tuple[
     if user and "@" in given.name:  # an address here; the NAS knows the account's own name
         given = Credentials(user.identifier, given.password, given.client, given.door)
     if not nas.is_set_up() or not nas.can_ask(given.name, given.password):
+        is_right(given, "", results)  # takes as long as for a name that is known
         return None, "unknown"
     login = NasLogin(given)
     if login.key not in results:
@@ -179,9 +193,12 @@ def check_nas(given: Credentials, user: User | None, results: Results) -> tuple[
         log.warning("nas.unreachable", extra={"fields": {"reason": found}})
         raise LoginRefused(503, UNREACHABLE, 10)
     answer, account = found
+    if user and not user.is_active:
+        return None, "not active"
     if answer.retry_after:
         minutes = max(1, -(-answer.retry_after // 60))
-        text = f"Too many failed logins on the NAS. Try again in {minutes} minutes."
+        unit = "minute" if minutes == 1 else "minutes"
+        text = f"Too many failed logins on the NAS. Try again in {minutes} {unit}."
         raise LoginRefused(429, text, answer.retry_after)
     if answer.error in SENTENCES:
         record(
@@ -190,7 +207,7 @@ def check_nas(given: Credentials, user: User | None, results: Results) -> tuple[
         raise LoginRefused(403, SENTENCES[answer.error])
     if answer.error:
         return None, "the NAS says no"
-    if account is None or name_key(account.username) != name_key(answer.username):
+    if account is None or account.username != answer.username:
         log.warning("nas.unreachable", extra={"fields": {"reason": "/user-info contradicts"}})
         raise LoginRefused(503, UNREACHABLE, 10)
     return admit_nas_user(user, account)
@@ -201,8 +218,10 @@ def admit_nas_user(user: User | None, account: nas.Account) -> tuple[User | None
     user = user or nas_user_of(account)
     if user is None:
         return None, "the name is taken here"
-    if user.source != User.NAS or name_key(user.identifier) != name_key(account.username):
+    if user.source != User.NAS or user.identifier_key != name_key(account.username):
         return None, "another account's name"
+    if not user.is_active:
+        return None, "not active"
     if user.nas_uid is not None and user.nas_uid != account.uid:
         log.error(
             "nas.other_uid",
@@ -212,9 +231,7 @@ def admit_nas_user(user: User | None, account: nas.Account) -> tuple[User | None
         return None, "another uid on the NAS"
     if not account.active:
         standing.confirm(user, good=False)
-        raise LoginRefused(403, LOCKED)
-    if not user.is_active:
-        return None, "not active"
+        return None, "locked on the NAS"
     keep_in_step(user, account)
     standing.confirm(user, good=True)
     return user, ""
@@ -238,16 +255,26 @@ def nas_user_of(account: nas.Account) -> User | None:
 
 
 def keep_in_step(user: User, account: nas.Account) -> None:
-    """Full name, contact address and the groups named in GROUP_MAP follow the NAS, both ways."""
-    user.fullname, user.contact_email = account.full_name[:200], account.email[:254]
-    user.nas_uid = account.uid
-    user.save(update_fields=["fullname", "contact_email", "nas_uid"])
+    """The name's spelling, full name, contact address and the groups named in GROUP_MAP follow the
+    NAS, both ways."""
+    values = {
+        "identifier": account.username,
+        "fullname": account.full_name[:200],
+        "contact_email": account.email[:254],
+        "nas_uid": account.uid,
+    }
+    changed = [name for name, value in values.items() if getattr(user, name) != value]
+    for name in changed:
+        setattr(user, name, values[name])
+    if changed:
+        user.save(update_fields=changed)
     group_map: dict[str, str] = settings.ENV.group_map
     wanted = {group_map[name] for name in account.groups if name in group_map}
     has = set(user.groups.filter(name__in=group_map.values()).values_list("name", flat=True))
     for name in wanted - has:
         user.groups.add(Group.objects.get_or_create(name=name)[0])
-    user.groups.remove(*user.groups.filter(name__in=has - wanted))
+    if has - wanted:
+        user.groups.remove(*user.groups.filter(name__in=has - wanted))
 
 
 def owner_of(name: str) -> User | None:

@@ -214,8 +214,8 @@ class ServiceUser(models.Model):
 class Session(models.Model):
     """A browser that is signed in, or on its way. `digest` is the SHA-256 of its cookie."""
 
-    digest = models.CharField(primary_key=True, max_length=64, editable=False)
-    sid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    sid = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    digest = models.CharField(max_length=64, unique=True, editable=False)
     user = models.ForeignKey(User, null=True, on_delete=models.CASCADE, related_name="sessions")
     data = models.TextField(blank=True, editable=False)
     client = models.CharField(max_length=45, blank=True, help_text="Its address.")
@@ -265,12 +265,27 @@ class Refusal(models.Model):
         return f"{self.network} at {self.at}"
 
 
+class KnownDevice(models.Model):
+    """What a user has signed in with: `digest` is the SHA-256 of a browser's cookie, or of its
+    network and name."""
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="known_devices")
+    digest = models.CharField(max_length=64)
+    last_login = models.DateTimeField(default=timezone.now, db_index=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["user", "digest"], name="known_device")]
+
+    def __str__(self) -> str:
+        return f"a device of {self.user}"
+
+
 class KnownClient(models.Model):
     """From where a user has logged in, and when last."""
 
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="known_clients")
     network = models.CharField(max_length=49)
-    last_login = models.DateTimeField(default=timezone.now)
+    last_login = models.DateTimeField(default=timezone.now, db_index=True)
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["user", "network"], name="known_client")]

@@ -5,6 +5,7 @@ Its answers are read strictly: what is not exactly an answer is no verdict (`Unr
 
 import asyncio
 import json
+import re
 import ssl
 import unicodedata
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from django.conf import settings
 ANSWER_SECONDS = 5  # for a whole answer
 LARGEST = 65_536  # bytes of one
 LONGEST_NAME, LONGEST_PASSWORD = 256, 1000  # bytes
+LARGEST_QUESTION = 4096  # bytes of a body that it takes
 
 
 class Unreachable(Exception):
@@ -61,7 +63,13 @@ def can_ask(name: str, password: str) -> bool:
         return False
     if any(c in "/:@" or unicodedata.category(c) == "Cc" for c in name):
         return False
-    return "\0" not in password
+    return "\0" not in password and len(question(name, password)) <= LARGEST_QUESTION
+
+
+def question(name: str, password: str) -> bytes:
+    """The body of `POST /validate`."""
+    fields = {"username": name.strip(), "password": password}
+    return json.dumps(fields, ensure_ascii=False).encode()
 
 
 @lru_cache(1)
@@ -71,11 +79,13 @@ def verification() -> ssl.SSLContext:
 
 async def exchange(method: str, path: str, **arguments: Any) -> tuple[int, httpx.Headers, Any]:
     """One question: the status, the headers and the JSON of its answer; raises Unreachable."""
+    if not is_set_up():
+        raise Unreachable("UGOS_AUTH_PROXY_URL is not set")
     headers = {"Authorization": f"Bearer {settings.ENV.ugos_auth_proxy_token}"}
     headers |= arguments.pop("headers", {})
     url = settings.ENV.ugos_auth_proxy_url
-    verify = verification() if url.startswith("https:") else False
     try:
+        verify = verification() if url.startswith("https:") else False
         async with (
             asyncio.timeout(ANSWER_SECONDS),
             httpx.AsyncClient(
@@ -88,11 +98,35 @@ async def exchange(method: str, path: str, **arguments: Any) -> tuple[int, httpx
                 body += part
                 if len(body) > LARGEST:
                     raise Unreachable("an answer that is too large")
-            return response.status_code, response.headers, json.loads(body)
+        return response.status_code, response.headers, read_json(body)
     except TimeoutError:
         raise Unreachable("no whole answer within 5 seconds") from None
-    except (httpx.HTTPError, OSError, ValueError) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         raise Unreachable(type(error).__name__) from None
+
+
+def read_json(body: bytes) -> Any:
+    """The value of an answer's body: UTF-8, no key twice."""
+    try:
+        return json.loads(body.decode(), object_pairs_hook=read_object)
+    except (ValueError, RecursionError):
+        raise Unreachable("an answer that is not JSON") from None
+
+
+def read_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key given twice")
+    return found
+
+
+def read_text(value: Any) -> str:
+    """A text that a database takes: no NUL, no unpaired surrogate."""
+    if not isinstance(value, str) or any(
+        character == "\0" or unicodedata.category(character) == "Cs" for character in value
+    ):
+        raise Unreachable("an answer with what is no text")
+    return value
 
 
 async def validate(name: str, password: str, client: str) -> Answer:
@@ -100,23 +134,23 @@ async def validate(name: str, password: str, client: str) -> Answer:
     status, headers, found = await exchange(
         "POST",
         "/validate",
-        json={"username": name.strip(), "password": password},
-        headers={"X-Forwarded-For": client},
+        content=question(name, password),
+        headers={"Content-Type": "application/json", "X-Forwarded-For": client},
     )
     if status == 429:
         seconds = headers.get("retry-after", "")
-        known = seconds.isascii() and seconds.isdigit() and len(seconds) < 7
+        known = re.fullmatch("[1-9][0-9]{0,5}", seconds)
         return Answer(error="Too many failed logins", retry_after=int(seconds) if known else 60)
     if status != 200 or not isinstance(found, dict):
         raise Unreachable(f"status {status}")
     if found.get("valid") is True:
-        username = found.get("username")
-        if not isinstance(username, str) or not username:
-            raise Unreachable("an answer without the account's name")
+        username = read_text(found.get("username"))
+        if not username or "error" in found:
+            raise Unreachable("an answer that contradicts itself")
         return Answer(username=username)
-    if found.get("valid") is not False or not isinstance(found.get("error"), str):
+    if found.get("valid") is not False or not found.get("error"):
         raise Unreachable("an answer that is no verdict")
-    return Answer(error=found["error"])
+    return Answer(error=read_text(found["error"]))
 
 
 async def user_info(name: str) -> Account | None:
@@ -132,19 +166,21 @@ async def user_info(name: str) -> Account | None:
 
 
 def read_account(found: dict[str, Any]) -> Account:
-    account = Account(
-        username=found.get("username", ""),
-        uid=found.get("uid", -1),
-        full_name=found.get("full_name", ""),
-        email=found.get("email", ""),
-        groups=tuple(found.get("groups") or ()),
-        active=found.get("active", True),
-    )
-    texts = (account.username, account.full_name, account.email, *account.groups)
-    if not all(isinstance(text, str) for text in texts) or not account.username:
-        raise Unreachable("an account with what is no text")
-    if type(account.uid) is not int or account.uid < 1 or type(account.active) is not bool:
+    uid, groups, active = found.get("uid"), found.get("groups"), found.get("active", True)
+    if type(uid) is not int or not 0 < uid < 2**32:
         raise Unreachable("an account without a uid")
-    if not isinstance(found.get("groups"), list):
+    if not isinstance(groups, list):
         raise Unreachable("an account without groups")
-    return account
+    if type(active) is not bool:
+        raise Unreachable("an account that is neither active nor not")
+    username = read_text(found.get("username"))
+    if not username:
+        raise Unreachable("an account without a name")
+    return Account(
+        username=username,
+        uid=uid,
+        full_name=read_text(found.get("full_name", "")),
+        email=read_text(found.get("email", "")),
+        groups=tuple(map(read_text, groups)),
+        active=active,
+    )

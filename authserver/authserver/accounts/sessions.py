@@ -16,10 +16,12 @@ from django.contrib.sessions.backends.base import SessionBase
 from django.contrib.sessions.middleware import SessionMiddleware as DjangoSessionMiddleware
 from django.db import transaction
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.middleware.csrf import rotate_token
 from django.utils import timezone
 from django.utils.functional import SimpleLazyObject
 
+from authserver.accounts import devices
 from authserver.accounts.models import Session, User
 from authserver.accounts.signals import session_ending
 from authserver.accounts.standing import NasUnreachable, still_good
@@ -42,6 +44,7 @@ class SessionStore(SessionBase):
 
     def __init__(self, session_key: str | None = None) -> None:
         self.row: Session | None = None
+        self.is_over = False  # it ended, or got another key, while this request ran
         super().__init__(session_key)
 
     def load(self) -> dict[str, Any]:
@@ -68,6 +71,20 @@ class SessionStore(SessionBase):
         self.row = Session(digest=digest_of(self._session_key))
         self.modified = True
 
+    def renew(self) -> bool:
+        """Give the session another key; False where it has ended meanwhile."""
+        key = secrets.token_urlsafe(32)
+        if not self.row or not self.rows().update(digest=digest_of(key)):
+            return False
+        self._session_key, self.row.digest = key, digest_of(key)
+        self.modified = True
+        return True
+
+    def rows(self) -> QuerySet[Session]:
+        """Its row as it was loaded: none where it has ended, or has another key by now."""
+        row = self.row or Session()
+        return Session.objects.filter(pk=row.pk, digest=row.digest)
+
     def save(self, must_create: bool = False) -> None:
         """Write it back; one that has ended meanwhile stays ended."""
         data = self.encode(self._get_session(no_load=must_create))
@@ -80,8 +97,7 @@ class SessionStore(SessionBase):
             self.row.data, self.row.expires_at = data, expires
             self.row.save(force_insert=True)
             return
-        rows = Session.objects.filter(digest=self.row.digest)
-        rows.update(data=data, last_used=now, expires_at=expires)
+        self.is_over = not self.rows().update(data=data, last_used=now, expires_at=expires)
 
     def delete(self, session_key: str | None = None) -> None:
         """End it, and the tokens that hang on it."""
@@ -130,35 +146,49 @@ def clear_old(batch: int = 1000) -> int:
 
 
 class SessionMiddleware(DjangoSessionMiddleware):
-    """Django's, with rows of our own."""
+    """Django's, with rows of our own, and with the cookie of a device that signs in."""
+
+    def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
+        devices.keep_cookie(request, response)
+        response = super().process_response(request, response)
+        if request.session.is_over:  # type: ignore[attr-defined]
+            response.cookies.pop(settings.SESSION_COOKIE_NAME, None)  # it would replace a newer one
+        return response
 
 
 @transaction.atomic
 def sign_in(request: HttpRequest, user: User, amr: str = "pwd") -> Session:
-    """Begin a session for `user` under a new key; the one that the browser had ends.
+    """Begin a session for `user` under a new key.
 
-    Where that was the user's own it goes on under the new key, with its `sid`: who is asked for
-    the password once more (prompt=login) has not signed out, and his tokens stay.
+    A session of his own goes on, and what hangs on it; another one that the browser had ends.
     """
-    session = request.session
+    session: SessionStore = request.session  # type: ignore[assignment]
     session.get("")  # loads it
-    before: Session | None = session.row  # type: ignore[attr-defined]
-    goes_on = before is not None and before.user_id == user.pk
-    if session.session_key and not goes_on:
+    if not (session.row and session.row.user_id == user.pk and session.renew()):
         session.flush()
-    session.create()
-    row: Session = session.row  # type: ignore[attr-defined]
-    now = timezone.now()
-    if before and goes_on and Session.objects.filter(pk=before.pk).delete()[0]:
-        row.sid, row.created_at = before.sid, before.created_at
+        session.create()
+    row = session.row
+    assert row  # noqa: S101
+    now, address = timezone.now(), client(request)
     row.user, row.authenticated_at, row.amr = user, now, amr
-    row.client, row.network = client(request), network_of(client(request))
+    row.client, row.network = address[:45], network_of(address)
     row.user_agent = request.headers.get("User-Agent", "")[:300]
+    if not row._state.adding:
+        row.save(update_fields=["authenticated_at", "amr", "client", "network", "user_agent"])
     session.save()
-    User.objects.filter(pk=user.pk).update(last_login=now)  # `updated_at` is not about that
+    rotate_token(request)
+    User.objects.filter(pk=user.pk).update(last_login=now)
     remember_client(user, row.network)
+    devices.greet(request, user)
     request.user = user
     return row
+
+
+def sign_out(request: HttpRequest) -> None:
+    """End the session of this browser, and what hangs on it."""
+    if row := session_of(request):
+        record("logout", subject=row.user, client=client(request))
+    request.session.flush()
 
 
 def session_of(request: HttpRequest) -> Session | None:

@@ -3,9 +3,10 @@
 import asyncio
 import datetime
 import logging
+from uuid import UUID
 
-from asgiref.sync import sync_to_async
 from django.conf import settings
+from django.db import DatabaseError, transaction
 from django.db.models import Q
 from django.utils import timezone
 
@@ -13,7 +14,7 @@ from authserver.accounts import nas
 from authserver.accounts.models import NasStanding, Session, User
 from authserver.accounts.signals import ended
 from authserver.audit.record import record
-from authserver.waits import Results, Wait
+from authserver.waits import Results, Wait, with_database
 
 FAILURE_SECONDS = 10  # after an ask that failed, for which nobody asks again
 log = logging.getLogger(__name__)
@@ -53,12 +54,16 @@ def age_of(standing: NasStanding | None) -> float:
 
 
 def is_good(user: User, account: nas.Account | None) -> bool:
-    """Whether an account of the NAS is the one of `user`, and not locked."""
-    if account is None or not account.active:
+    """Whether an account of the NAS is the one of `user`, and not locked.
+
+    Whose uid is not known yet has nothing open: the first login stores it.
+    """
+    if account is None or not account.active or account.username != user.identifier:
         return False
-    return user.nas_uid is None or account.uid == user.nas_uid
+    return account.uid == user.nas_uid
 
 
+@transaction.atomic
 def confirm(user: User, good: bool) -> None:
     """Keep what the NAS has said; where it is a no, everything that is open ends at once."""
     NasStanding.objects.update_or_create(
@@ -91,15 +96,27 @@ class NasQuestion(Wait):
         self.user = user
         self.key = ("standing", user.pk)
 
-    async def result(self) -> None:
-        """Returns when it has answered or has failed to."""
-        if await sync_to_async(self.take)():
-            await self.ask()
-            return
-        for _ in range(nas.ANSWER_SECONDS * 20 + 20):
-            if not await sync_to_async(self.is_being_asked)():
-                return
-            await asyncio.sleep(0.05)
+    async def result(self) -> bool:
+        """Whether it has answered, however many ask in this process."""
+        task = ASKING.get(self.user.pk)
+        if task is None:
+            task = ASKING[self.user.pk] = asyncio.create_task(self.settle())
+            task.add_done_callback(lambda _: ASKING.pop(self.user.pk, None))
+        # its own task: a client that goes away does not end what others wait for
+        return await asyncio.shield(task)
+
+    async def settle(self) -> bool:
+        """Ask, or wait until the process that asks has the answer. Raises nothing."""
+        try:
+            if await with_database(self.take):
+                return await self.ask()
+            for _ in range((nas.ANSWER_SECONDS + 1) * 10):
+                if not await with_database(self.is_being_asked):
+                    return True
+                await asyncio.sleep(0.1)
+        except DatabaseError:  # the request that waits will find out by itself
+            log.exception("nas.question")
+        return False
 
     def take(self) -> bool:
         """Whether it is ours to ask: nobody does, and no ask has failed just now."""
@@ -120,16 +137,39 @@ class NasQuestion(Wait):
         asked = NasStanding.objects.filter(user=self.user, asking_until__gt=timezone.now())
         return asked.exists()
 
-    async def ask(self) -> None:
+    async def ask(self) -> bool:
         try:
             account = await nas.user_info(self.user.identifier)
         except nas.Unreachable as error:
             log.warning("nas.unreachable", extra={"fields": {"reason": str(error)}})
-            await sync_to_async(self.fail)()
-            return
-        await sync_to_async(confirm)(self.user, is_good(self.user, account))
+            await with_database(self.fail)
+            return False
+        await with_database(lambda: confirm(self.user, is_good(self.user, account)))
+        return True
 
     def fail(self) -> None:
         NasStanding.objects.filter(user=self.user).update(
             asking_until=None, failed_at=timezone.now()
         )
+
+
+# the questions that this process has open
+ASKING: dict[UUID, asyncio.Task[bool]] = {}
+
+
+def unconfirmed_owners(batch: int) -> list[User]:
+    """NAS users with service users whom the NAS has not confirmed within the last hour.
+
+    What cannot ask (the stored procedures) lets in whose owner was confirmed within 24 hours.
+    """
+    before = timezone.now() - datetime.timedelta(hours=1)
+    fresh = NasStanding.objects.filter(answered_at__gt=before).values("user")
+    owners = User.objects.filter(source=User.NAS, is_active=True, service_users__isnull=False)
+    return list(owners.exclude(pk__in=fresh).distinct()[:batch])
+
+
+async def confirm_owners(batch: int = 100) -> None:
+    """Ask the NAS about the owners of service users, so that mail goes on, or ends."""
+    for user in await with_database(lambda: unconfirmed_owners(batch)):
+        if not await NasQuestion(user).result():
+            return  # the next round tries again

@@ -4,15 +4,15 @@ import asyncio
 import datetime
 import hashlib
 import math
+from weakref import WeakValueDictionary
 
-from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
 from authserver import locks
 from authserver.accounts.models import KnownClient, Refusal, Session, User
-from authserver.waits import Wait
+from authserver.waits import Results, Wait, with_database
 
 EVERYWHERE = 10  # times MAX_FAILURES: what a name may collect over all clients
 KNOWN_DAYS = 30
@@ -48,27 +48,6 @@ def remember_client(user: User, network: str) -> None:
     )
 
 
-class Turn(Wait):
-    """The refusals of a name are being judged, and one more could be too many."""
-
-    def __init__(self, name: str, network: str) -> None:
-        self.name, self.network = name, network
-        self.key = ("turn", name, network)
-
-    def pending(self) -> int:
-        rows = Refusal.objects.filter(name=self.name, pending_until__gt=timezone.now())
-        return rows.count()
-
-    async def result(self) -> bool:
-        """True once fewer are being judged, or False after 10 seconds."""
-        before = await sync_to_async(self.pending)()
-        for _ in range(PATIENCE * 10):
-            await asyncio.sleep(0.1)
-            if await sync_to_async(self.pending)() < before:
-                return True
-        return False
-
-
 def measure(name: str, network: str, known: bool, since: datetime.datetime) -> int:
     """How many more refusals there may be, less those that are being judged; raises Throttled."""
     limit: int = settings.ENV.max_failures
@@ -97,17 +76,60 @@ def check(name: str, network: str, known: bool) -> None:
         measure(name, network, known, begin_of_window())
 
 
-def admit(name: str, network: str, known: bool) -> int | None:
+class Turn(Wait):
+    """The refusals of a name are being judged, and one more could be too many."""
+
+    def __init__(self, name: str, network: str, known: bool) -> None:
+        self.name, self.network, self.known = name, network, known
+        self.key = ("turn", name, network)
+
+    async def result(self) -> int | Throttled:
+        """The key of its pending refusal, once it may be judged. In order of arrival."""
+        line = LINES.setdefault(
+            (self.name, self.network), asyncio.Lock()
+        )  # one asks for all of this process
+        try:
+            async with asyncio.timeout(PATIENCE), line:
+                while not (pending := await with_database(self.take)):
+                    await asyncio.sleep(0.05)
+                return pending
+        except Throttled as throttled:
+            return throttled
+        except TimeoutError:
+            return Throttled(1)
+
+    def take(self) -> int | None:
+        return place(self.name, self.network, self.known)
+
+
+# who waits in this process for a turn of the same name and client
+LINES: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+
+
+def admit(name: str, network: str, known: bool, results: Results) -> int | None:
     """Let a login be judged: the key of its pending refusal, for `settle`; None without a limit.
 
-    Raises Throttled, or `Turn` where those at judgement could fill the measure. `name` is a digest.
+    Raises Throttled, or a Wait where those at judgement could fill the measure. `name` is a digest.
     """
     if not settings.ENV.max_failures:
         return None
+    turn = Turn(name, network, known)
+    if turn.key not in results:
+        if pending := place(name, network, known):
+            return pending
+        raise turn
+    found: int | Throttled = results[turn.key]
+    if isinstance(found, Throttled):
+        raise found
+    return found
+
+
+def place(name: str, network: str, known: bool) -> int | None:
+    """The key of a new pending refusal; None where those at judgement could fill the measure."""
     with transaction.atomic():
         locks.hold(f"throttle {name}")
         if measure(name, network, known, begin_of_window()) <= 0:
-            raise Turn(name, network)
+            return None
         until = timezone.now() + datetime.timedelta(seconds=PENDING_SECONDS)
         return Refusal.objects.create(name=name, network=network, pending_until=until).pk
 

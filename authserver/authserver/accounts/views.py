@@ -65,5 +65,5 @@ def login(request: HttpRequest) -> HttpResponse:
 
 @require_POST
 def logout(request: HttpRequest) -> HttpResponse:
-    request.session.flush()
+    sessions.sign_out(request)
     return redirect("login")

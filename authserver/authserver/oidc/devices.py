@@ -143,9 +143,7 @@ def find(user: User, user_code: str, results: Results) -> DeviceCode:
     many wrong ones of this user."""
     code = plain(user_code)
     name = throttle.name_digest(f"device/{user.pk}")
-    if results.get(("turn", name, "")) is False:
-        raise throttle.Throttled(1)
-    pending = throttle.admit(name, "", known=True)
+    pending = throttle.admit(name, "", True, results)
     found = DeviceCode.objects.filter(
         user_code_digest=digest_of_user_code(code),
         state=DeviceCode.PENDING,

@@ -154,8 +154,8 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name='Session',
             fields=[
-                ('digest', models.CharField(editable=False, max_length=64, primary_key=True, serialize=False)),
-                ('sid', models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
+                ('sid', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('digest', models.CharField(editable=False, max_length=64, unique=True)),
                 ('data', models.TextField(blank=True, editable=False)),
                 ('client', models.CharField(blank=True, help_text='Its address.', max_length=45)),
                 ('network', models.CharField(blank=True, editable=False, max_length=49)),
@@ -169,11 +169,23 @@ class Migration(migrations.Migration):
             ],
         ),
         migrations.CreateModel(
+            name='KnownDevice',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('digest', models.CharField(max_length=64)),
+                ('last_login', models.DateTimeField(db_index=True, default=django.utils.timezone.now)),
+                ('user', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='known_devices', to=settings.AUTH_USER_MODEL)),
+            ],
+            options={
+                'constraints': [models.UniqueConstraint(fields=('user', 'digest'), name='known_device')],
+            },
+        ),
+        migrations.CreateModel(
             name='KnownClient',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('network', models.CharField(max_length=49)),
-                ('last_login', models.DateTimeField(default=django.utils.timezone.now)),
+                ('last_login', models.DateTimeField(db_index=True, default=django.utils.timezone.now)),
                 ('user', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='known_clients', to=settings.AUTH_USER_MODEL)),
             ],
             options={
