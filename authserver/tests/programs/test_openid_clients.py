@@ -21,7 +21,7 @@ pytestmark = pytest.mark.once
 def run_script(script: str, server: Server, party: RelyingParty, browser: Browser) -> Any:
     """What a script of Node.js got from a whole sign-in in `browser`."""
     if not shutil.which("node") or not (NODE / "node_modules").exists():
-        pytest.skip("needs Node.js, and `make programs`")
+        pytest.skip("needs Node.js and npm")
     process = subprocess.Popen(
         ["node", script, server.base, party.client_id, party.secret, CALLBACK],
         cwd=NODE,
