@@ -16,15 +16,17 @@ django_application = get_asgi_application()
 
 from authserver.housekeeping import keep_house
 from authserver.log import set_up
+from authserver.protocol import limited
 
 set_up(ENV.log_level)
+requests = limited(django_application)
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
     if scope["type"] == "lifespan":
         await lifespan(receive, send)
     elif scope["type"] == "http":
-        await django_application(scope, receive, send)
+        await requests(scope, receive, send)
 
 
 async def lifespan(receive: Any, send: Any) -> None:

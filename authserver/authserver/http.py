@@ -1,10 +1,19 @@
 """What holds for every request and response: the public address, the client, the headers."""
 
 import ipaddress
+import sys
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from django.conf import settings
+from django.db import (
+    DatabaseError,
+    DataError,
+    IntegrityError,
+    InterfaceError,
+    NotSupportedError,
+    ProgrammingError,
+)
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
@@ -84,9 +93,9 @@ class PublicAddress:
         meta["authserver.client"] = client_of(
             peer, meta.get("HTTP_X_FORWARDED_FOR", ""), self.networks
         )
-        scheme = meta.get("HTTP_X_FORWARDED_PROTO", "").strip().lower() if trusted else ""
-        meta["wsgi.url_scheme"] = scheme or "http"
-        request._get_scheme = lambda: scheme or "http"  # type: ignore[attr-defined]
+        told = meta.get("HTTP_X_FORWARDED_PROTO", "").strip().lower() if trusted else ""
+        scheme = "https" if told == "https" else "http"
+        request._get_scheme = lambda: scheme  # type: ignore[attr-defined]
         host = meta.get("HTTP_HOST", "").lower()
         if host not in (self.host, self.with_port) and request.path not in ANY_HOST:
             return HttpResponse(
@@ -135,6 +144,18 @@ class SecurityHeaders:
         if settings.HTTPS:
             response.setdefault("Strict-Transport-Security", "max-age=31536000")
         return response
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """The page of an error that nobody expected; 503 where the database is down or too busy."""
+    error = sys.exc_info()[1]
+    ours = (DataError, IntegrityError, NotSupportedError, ProgrammingError)
+    if not isinstance(error, DatabaseError | InterfaceError) or isinstance(error, ours):
+        return render(request, "500.html", status=500)
+    page = {"title": "This cannot be done right now", "text": "Try again in a minute."}
+    response = render(request, "error.html", page, status=503)
+    response["Retry-After"] = "10"
+    return response
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:

@@ -15,7 +15,7 @@ class JsonLines(logging.Formatter):
         line: dict[str, Any] = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created)),
             "level": record.levelname,
-            "event": record.getMessage(),
+            "event": event_of(record),
             **getattr(record, "fields", {}),
         }
         if record.exc_info and record.exc_info[0]:
@@ -29,6 +29,16 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, default=str)
 
 
+def event_of(record: logging.LogRecord) -> str:
+    """What happened. Django's own lines name paths, which may have a token in them, and values of
+    the request: only their pattern is told."""
+    if record.name.startswith("django.security"):
+        return record.name
+    if record.name.startswith("django"):
+        return f"{record.name}: {record.msg}".removesuffix(": %s")
+    return record.getMessage()
+
+
 def set_up(level: str) -> None:
     logging.config.dictConfig(
         {
@@ -38,13 +48,17 @@ def set_up(level: str) -> None:
             "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
             "root": {"handlers": ["stderr"], "level": level},
             "loggers": {
-                # these repeat paths, queries and values of requests
+                # the link of the first start is told whatever the level
+                "authserver.accounts.setup": {"level": "WARNING"},
+                # these repeat paths, queries and values of requests, or what anybody may send
                 "uvicorn.access": {"level": "CRITICAL"},
-                "uvicorn.error": {"level": "WARNING"},
+                "uvicorn.error": {"level": "ERROR"},
                 "httpx": {"level": "WARNING"},
                 "httpcore": {"level": "WARNING"},
                 "django.request": {"level": "ERROR"},
                 "django.db.backends": {"level": "INFO"},
+                "django.template": {"level": "INFO"},
+                "asyncio": {"level": "INFO"},
             },
         }
     )

@@ -118,5 +118,5 @@ else:
 DEFAULT_FROM_EMAIL: str = ENV.email_from or f"authserver@{urlsplit(BASE_URL).hostname}"
 
 LOGGING_CONFIG = None  # `authserver.log` sets it up
-DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024
+DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024  # of any body: `authserver.protocol`
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 1000

@@ -5,6 +5,7 @@ from django.urls import include, path
 
 from authserver.health import health
 
+handler500 = "authserver.http.server_error"
 urlpatterns = [
     path("", include("authserver.accounts.urls")),
     path("", include("authserver.portal.urls")),
