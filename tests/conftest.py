@@ -5,6 +5,7 @@ over /etc. That needs root, or an ordinary user who may make user namespaces; el
 skip is a failure.
 """
 
+import collections
 import contextlib
 import ctypes
 import fcntl
@@ -37,9 +38,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 MAIN = os.environ.get("UGOS_MAIN", str(ROOT / "main.py"))
 sys.path.insert(0, str(Path(MAIN).parent))  # for the tests that import it
-CPUS = sorted(os.sched_getaffinity(0))[
-    :2
-]  # what every service may run on: so many PAM calls run at once
+CPUS = sorted(os.sched_getaffinity(0))[:2]  # of every service: so many PAM calls run at once
 BOUND = 60.0  # seconds after which a wait for an event counts as failed
 
 WRONG = "wrong-guess"
@@ -47,7 +46,8 @@ TOKEN = "a-token-of-the-tests"
 
 # --- What is kept of the whole session ---------------------------------------------------------
 
-LOGGED: list[str] = []  # every line that any service wrote to stderr
+LOGGED: list[str] = []  # every line that any service of this process wrote to stderr
+LEAKED: list[str] = []  # what the workers of pytest-xdist found in theirs
 SECRETS: set[str] = {TOKEN, WRONG}  # what must not be in any of them; tests may add to it
 
 
@@ -78,15 +78,26 @@ def leak() -> re.Pattern[str]:
 def leaks() -> list[str]:
     """The lines of the session in which there is one."""
     found = leak()
-    return [line for line in LOGGED if found.search(line)]
+    lines = [line for line in LOGGED if found.search(line)]
+    return LEAKED + [line.encode("utf-8", "backslashreplace").decode() for line in lines]
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    if leaks():
+    found = leaks()
+    if hasattr(
+        session.config, "workeroutput"
+    ):  # a worker of pytest-xdist: it has no say in the end
+        session.config.workeroutput["leaks"] = found
+    elif found:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
     for data in COVERAGE_FOLDER.iterdir():
         shutil.move(data, ROOT / data.name)
     shutil.rmtree(COVERAGE_FOLDER)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    LEAKED.extend(getattr(node, "workeroutput", {}).get("leaks", ()))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -356,11 +367,19 @@ def reachable(paths: Iterable[Path]) -> str:
     return "; ".join(lines)
 
 
+RESERVED = collections.deque[socket.socket]()  # the latest ports, which nobody else is given
+
+
 def free_port(host: str = "127.0.0.1") -> int:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as listener:
-        listener.bind((host, 0))
-        return int(listener.getsockname()[1])
+    """A port to listen on. A bound socket keeps it from all who ask for any port, or connect
+    from one; whoever names it may have it, by SO_REUSEADDR, as long as nobody listens there."""
+    holder = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind((host, 0))
+    RESERVED.append(holder)
+    if len(RESERVED) > 64:
+        RESERVED.popleft().close()
+    return int(holder.getsockname()[1])
 
 
 class Service:

@@ -194,7 +194,7 @@ def test_a_spoiled_guard_lets_nobody_in(lined: Site, how: str) -> None:
 @pytest.mark.parametrize(
     "faults",
     [{"cache"}, {"events"}, {"cache", "events"}, {"cache:ugos-password-validation-policy"}],
-    ids=str,
+    ids=lambda faults: "+".join(sorted(faults)),
 )
 @pytest.mark.parametrize("name", ["jane.doe", "akadmin"])
 @pytest.mark.parametrize("arrangement", ARRANGEMENTS)

@@ -207,6 +207,7 @@ def test_a_module_whose_helper_crashes_is_503_until_it_does_not(start: Start, et
 # --- The clock ---------------------------------------------------------------------------------
 
 
+@pytest.mark.alone
 def test_a_clock_that_is_set_back_and_forth_changes_no_limit(start: Start, tmp_path: Path) -> None:
     if not shutil.which("cc"):
         pytest.skip("needs a C compiler: apt install gcc libc6-dev")

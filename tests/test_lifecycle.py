@@ -29,6 +29,7 @@ def test_a_signal_ends_it_with_status_0(start: Start, number: signal.Signals) ->
         service.connect()
 
 
+@pytest.mark.alone
 def test_a_held_refusal_is_still_answered_after_sigterm_and_no_connection_taken(
     start: Start,
 ) -> None:
@@ -81,6 +82,7 @@ def hanging(start: Start, etc: Etc) -> Iterator[tuple[Service, Wire]]:
             os.kill(int(etc.read("hangs")), signal.SIGKILL)
 
 
+@pytest.mark.alone
 def test_a_call_that_hangs_in_pam_does_not_hold_the_stop(start: Start, etc: Etc) -> None:
     with hanging(start, etc) as (service, _):
         began = time.monotonic()
@@ -89,6 +91,7 @@ def test_a_call_that_hangs_in_pam_does_not_hold_the_stop(start: Start, etc: Etc)
         assert time.monotonic() - began < 14  # 10, and a slow machine
 
 
+@pytest.mark.alone
 def test_a_call_that_hangs_for_a_peer_who_is_gone_does_not_hold_the_stop(
     start: Start, etc: Etc
 ) -> None:
@@ -105,6 +108,7 @@ def test_a_call_that_hangs_for_a_peer_who_is_gone_does_not_hold_the_stop(
         assert time.monotonic() - began < 9  # a request that runs would be given 10
 
 
+@pytest.mark.alone
 def test_an_answer_that_is_not_taken_does_not_hold_the_stop(start: Start) -> None:
     service = start(REQUEST_TIMEOUT=60, LOG_LEVEL="WARNING")
     with Wire(service) as wire:

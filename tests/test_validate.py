@@ -122,6 +122,7 @@ def test_a_stack_like_debians_gives_each_account_its_answer(
     check(debian, name, password, answer, reason)
 
 
+@pytest.mark.alone
 def test_no_call_sleeps_whatever_delay_the_stack_asks_for(debian: Service) -> None:
     """40 refusals in turn would take 80 s and more if PAM slept, and half of it by two processors."""
     began = time.monotonic()
@@ -319,6 +320,7 @@ def test_refusals_cannot_be_told_apart_by_bytes(service: Service) -> None:
     assert others == [first] * len(others)
 
 
+@pytest.mark.alone
 def test_every_refusal_takes_the_delay_at_least_and_a_right_login_does_not(start: Start) -> None:
     service = start(FAIL_DELAY="0.7", PAM_SERVICE="debian")
 
@@ -338,6 +340,7 @@ def test_every_refusal_takes_the_delay_at_least_and_a_right_login_does_not(start
     assert float(service.wait_for_log("event=request ", before).rpartition("ms=")[2]) < 690
 
 
+@pytest.mark.alone
 def test_held_refusals_keep_no_login_from_its_turn(start: Start) -> None:
     """30 refusals are held 3 s each; done in turn, two at a time, they would take 45 s."""
     service = start(FAIL_DELAY="3")
