@@ -87,9 +87,8 @@ class RelyingParty:
             text = f"{quote_plus(self.client_id)}:{quote_plus(self.secret)}"
             headers["Authorization"] = "Basic " + base64.b64encode(text.encode()).decode()
         else:
-            data.setdefault("client_id", self.client_id)
-            if self.secret:
-                data.setdefault("client_secret", self.secret)
+            mine = {"client_id": self.client_id, "client_secret": self.secret}
+            data |= {k: v for k, v in mine.items() if v and k not in form}
         return self.http.post(path, data=data, headers=headers)
 
     def exchange(self, code: str, **form: Any) -> httpx.Response:
@@ -152,3 +151,14 @@ def signed_in(server: Server, identifier: str = "", **fields: Any) -> Browser:
     identifier = identifier or f"user-{secrets.token_hex(4)}"
     server.make_user(identifier, **fields)
     return server.browser().signed_in(identifier, PASSWORD)
+
+
+def sign_out(browser: Browser) -> None:
+    """Sign out as the pages do it."""
+    token = browser.form("/account/login/")[1]["csrfmiddlewaretoken"]
+    answer = browser.post(
+        "/account/logout/",
+        data={"csrfmiddlewaretoken": token},
+        headers={"Origin": browser.base},
+    )
+    assert answer.status_code == 302, answer.text

@@ -66,9 +66,8 @@ def everyone(origin: str) -> bool:
 
 def public_clients(origin: str) -> bool:
     """Whether `origin` is one of a public application's redirect URIs."""
-    rows = Application.objects.filter(
-        client_type=Application.PUBLIC, redirect_uris__contains=origin
-    ).values_list("redirect_uris", flat=True)
+    public = Application.objects.filter(client_type=Application.PUBLIC)
+    rows = public.values_list("redirect_uris", flat=True)
     return any(origin_of(uri) == origin for uris in rows for uri in uris.split())
 
 
