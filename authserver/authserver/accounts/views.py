@@ -18,6 +18,7 @@ from authserver.accounts.forms import LoginForm, NewPasswordForm, ResetForm, Set
 from authserver.accounts.login import WRONG, Credentials, LoginRefused, check_login
 from authserver.accounts.resets import ask_for_reset
 from authserver.http import client
+from authserver.oidc.authorization import form_sources
 from authserver.waits import leave_after, results_of
 
 
@@ -28,6 +29,14 @@ def next_url(request: HttpRequest) -> str:
     if url_has_allowed_host_and_scheme(wanted, {host}, require_https=settings.HTTPS):
         return wanted
     return "/"
+
+
+def login_page(request: HttpRequest, page: dict[str, Any], status: int = 200) -> HttpResponse:
+    """The form. Browsers hold what sending it redirects to against the CSP as well, and that may
+    be an application."""
+    response = render(request, "accounts/login.html", page, status=status)
+    response.form_action = form_sources(page["next"])  # type: ignore[attr-defined]
+    return response
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -43,7 +52,7 @@ def login(request: HttpRequest) -> HttpResponse:
         "login": request.POST.get("login") or request.GET.get("login", ""),
     }
     if request.method != "POST":
-        return render(request, "accounts/login.html", page)
+        return login_page(request, page)
     form = LoginForm(request.POST)
     try:
         if not form.is_valid():
@@ -55,7 +64,7 @@ def login(request: HttpRequest) -> HttpResponse:
     except LoginRefused as refusal:
         status = 200 if refusal.status == 401 else refusal.status
         page["error"] = refusal.text
-        response = render(request, "accounts/login.html", page, status=status)
+        response = login_page(request, page, status)
         if refusal.retry_after:
             response["Retry-After"] = str(refusal.retry_after)
         return leave_after(request, response, settings.ENV.refusal_seconds)
