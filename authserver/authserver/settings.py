@@ -16,7 +16,7 @@ DEBUG = False
 ALLOWED_HOSTS = ["*"]  # `PublicAddress` is stricter: it compares the port as well
 
 INSTALLED_APPS = [
-    "django.contrib.admin",
+    "authserver.apps.AdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.messages",
@@ -103,6 +103,7 @@ USE_TZ = True
 TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en"
 USE_I18N = False
+FORMAT_MODULE_PATH = "authserver.formats"
 
 STATIC_URL = "/static/"
 STATICFILES_DIRS = [Path(__file__).parent / "static"]

@@ -4,14 +4,18 @@ import asyncio
 import datetime
 import hashlib
 import math
+from collections import Counter
+from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from authserver import locks
 from authserver.accounts.models import KnownClient, Refusal, Session, User
+from authserver.audit.record import record
 from authserver.waits import Results, Wait, with_database
 
 EVERYWHERE = 10  # times MAX_FAILURES: what a name may collect over all clients
@@ -148,6 +152,79 @@ def settle(pending: int | None, refused: bool) -> None:
 def clear(name: str) -> int:
     """Forget the refusals of a name; how many there were."""
     return Refusal.objects.filter(name=name).delete()[0]
+
+
+def unlock(name: str, by: str, user: User | None = None) -> int:
+    """Let a name try again, by whom; how many refusals were forgotten."""
+    count = clear(name)
+    if count:
+        record("user.unlocked", actor=by, subject=user, failures=count)
+    return count
+
+
+@dataclass(frozen=True)
+class RefusedName:
+    """A name with refusals within the window: `number` is a key of one of them, `digest` what they
+    are kept by, `user` whose it is, if anybody's; `locked`: from one network at least."""
+
+    number: int
+    digest: str
+    user: User | None
+    count: int
+    networks: list[str]
+    last: datetime.datetime
+    locked: bool
+
+
+def refused_names(most: int = 200) -> list[RefusedName]:
+    """The names with refusals, the most refused first."""
+    limit: int = settings.ENV.max_failures
+    by_name: dict[str, list[Refusal]] = {}
+    for refusal in counting().order_by("-at"):
+        by_name.setdefault(refusal.name, []).append(refusal)
+    users = users_named(set(by_name))
+    found = []
+    for digest, refusals in by_name.items():
+        counts = Counter(refusal.network for refusal in refusals)
+        locked = bool(limit) and (
+            max(counts.values()) >= limit or len(refusals) >= EVERYWHERE * limit
+        )
+        found.append(
+            RefusedName(
+                refusals[0].pk,
+                digest,
+                users.get(digest),
+                len(refusals),
+                list(counts),
+                refusals[0].at,
+                locked,
+            )
+        )
+    return sorted(found, key=lambda name: -name.count)[:most]
+
+
+def refused_name(number: int) -> RefusedName | None:
+    """The name that a refusal counts for."""
+    refusal = Refusal.objects.filter(pk=number).first()
+    same = (name for name in refused_names() if refusal and name.digest == refusal.name)
+    return next(same, None)
+
+
+def counting() -> "QuerySet[Refusal]":
+    """The refusals that count now."""
+    now = timezone.now()
+    since = now - datetime.timedelta(seconds=settings.ENV.failure_window)
+    return Refusal.objects.filter(at__gt=since).exclude(pending_until__gt=now)
+
+
+def users_named(digests: set[str]) -> dict[str, User]:
+    """The users whose names have these digests. They can only be found by making all."""
+    if not digests:
+        return {}
+    keys = User.objects.values_list("identifier_key", flat=True)
+    known = {name_digest(key): key for key in keys.iterator() if name_digest(key) in digests}
+    users = User.objects.in_bulk(list(known.values()), field_name="identifier_key")
+    return {digest: users[key] for digest, key in known.items()}
 
 
 def clear_old(batch: int = 1000) -> int:

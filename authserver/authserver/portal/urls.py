@@ -15,4 +15,10 @@ urlpatterns = [
     path("account/sessions/", views.sessions, name="sessions"),
     path("account/sessions/end-others/", views.end_other_sessions, name="end-other-sessions"),
     path("account/sessions/<uuid:sid>/end/", views.end_session, name="end-session"),
+    path("account/access/<str:client_id>/end/", views.end_access, name="end-access"),
+    path(
+        "account/registry-logins/<int:number>/end/",
+        views.end_registry_login,
+        name="end-registry-login",
+    ),
 ]

@@ -1,6 +1,7 @@
 """The pages of who is signed in: his applications, data, password, service users and sessions."""
 
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from django.conf import settings
@@ -18,8 +19,13 @@ from authserver.accounts.models import User
 from authserver.accounts.permissions import permission_labels
 from authserver.accounts.users import set_password
 from authserver.http import client
+from authserver.oidc import consent
+from authserver.oidc.applications import link_of, usable_by
+from authserver.oidc.models import Application
+from authserver.oidc.scopes import sentences
 from authserver.portal.browsers import browser_of
 from authserver.portal.forms import PasswordForm, ServiceUserForm
+from authserver.registry.tokens import end_refresh_token, logins_of
 from authserver.waits import leave_after, results_of
 
 
@@ -34,7 +40,13 @@ def signed_in(request: HttpRequest) -> User:
 @login_required
 @require_safe
 def applications(request: HttpRequest) -> HttpResponse:
-    return render(request, "portal/applications.html", {"page": "applications"})
+    found = []
+    for application in usable_by(signed_in(request)):
+        url = link_of(application)
+        host = urlsplit(url).netloc
+        found.append({"name": application.name, "icon": application.icon, "url": url, "host": host})
+    page = {"page": "applications", "applications": found}
+    return render(request, "portal/applications.html", page)
 
 
 @login_required
@@ -137,7 +149,23 @@ def sessions(request: HttpRequest) -> HttpResponse:
         for each in browsers.open_sessions(signed_in(request))
     ]
     rows.sort(key=lambda row: not row["is_this"])
-    return render(request, "portal/sessions.html", {"page": "sessions", "sessions": rows})
+    user = signed_in(request)
+    accesses = [
+        {
+            "application": each.application,
+            "sentences": sentences(each.scope),
+            "since": each.since,
+            "last_used": each.last_used,
+        }
+        for each in consent.accesses_of(user)
+    ]
+    page = {
+        "page": "sessions",
+        "sessions": rows,
+        "accesses": accesses,
+        "registry_logins": logins_of(user),
+    }
+    return render(request, "portal/sessions.html", page)
 
 
 @login_required
@@ -157,4 +185,24 @@ def end_other_sessions(request: HttpRequest) -> HttpResponse:
     if current:
         browsers.end_others(current, signed_in(request).identifier)
     messages.success(request, "You are signed out everywhere else.")
+    return redirect("sessions")
+
+
+@login_required
+@require_POST
+def end_access(request: HttpRequest, client_id: str) -> HttpResponse:
+    user = signed_in(request)
+    application = get_object_or_404(Application, client_id=client_id)
+    consent.take_back(user, application, user.identifier)
+    messages.success(request, f"{application} has no access any more.")
+    return redirect("sessions")
+
+
+@login_required
+@require_POST
+def end_registry_login(request: HttpRequest, number: int) -> HttpResponse:
+    user = signed_in(request)
+    token = get_object_or_404(user.registry_tokens, pk=number)
+    end_refresh_token(token, user.identifier)
+    messages.success(request, f"The login at {token.registry} has ended.")
     return redirect("sessions")

@@ -7,6 +7,7 @@ import time
 import uuid
 from typing import Any
 
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from authserver import signing
@@ -82,6 +83,19 @@ def find_refresh_token(registry: DockerRegistry, token: str) -> RegistryRefreshT
     if row and now - row.last_used > TOUCH:
         rows.update(last_used=now)
     return row
+
+
+def logins_of(user: User) -> "QuerySet[RegistryRefreshToken]":
+    """What the user's `docker login`s keep and counts, the last used first."""
+    since = timezone.now() - datetime.timedelta(days=REFRESH_DAYS)
+    found = user.registry_tokens.filter(last_used__gt=since).order_by("-last_used")
+    return found.select_related("registry", "service_user")
+
+
+def end_refresh_token(token: RegistryRefreshToken, by: str) -> None:
+    """End what a `docker login` keeps, by whom."""
+    record("registry.login_ended", actor=by, subject=token.user, application=token.registry)
+    token.delete()
 
 
 def clear_old(batch: int = 1000) -> int:
