@@ -7,9 +7,8 @@ from django.urls import reverse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods, require_POST
 
-from authserver.accounts.sessions import session_of
-from authserver.audit.record import record
-from authserver.http import client, csrf_failure
+from authserver.accounts.sessions import session_of, sign_out
+from authserver.http import csrf_failure
 from authserver.oidc.http import lacks_cookies, redirect_to
 from authserver.oidc.logout import BadLogout, LogoutRequest, end_hinted, read_logout
 from authserver.oidc.redirects import form_source
@@ -32,7 +31,7 @@ def logout(request: HttpRequest) -> HttpResponse:
         return bad_logout(request, str(error))
     session = session_of(request)
     if session and asked.names(session):
-        end_browsers(request)
+        sign_out(request)
         return gone_on(request, asked.url)
     end_hinted(asked)
     if session is None:
@@ -73,13 +72,8 @@ def confirm(request: HttpRequest) -> HttpResponse:
     if request.POST.get("allow") != "yes":
         return redirect("/")
     if session and str(session.sid) == question["sid"]:
-        end_browsers(request)
+        sign_out(request)
     return gone_on(request, question["url"])
-
-
-def end_browsers(request: HttpRequest) -> None:
-    record("logout", subject=request.user, client=client(request))
-    request.session.flush()
 
 
 def gone_on(request: HttpRequest, url: str) -> HttpResponse:
