@@ -127,7 +127,8 @@ def test_a_login_at_its_usual_place_does_not_wait_for_a_flood_of_others(
         blocker.release()
     answer = usual.result()
     assert answer.json == {"valid": True, "username": "des"}
-    assert sum(future.done() for future in strangers) <= 2
+    asked = [future.result() for future in strangers if future.done()]
+    assert sum(answer.status == 200 for answer in asked) <= 2  # others may have waited too long
     blocker.release(100)
     assert [future.result().status for future in kept] == [200] * len(kept)
 
