@@ -14,12 +14,14 @@ import gzip
 import json
 import os
 import secrets
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
 from django.apps.registry import Apps
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.core.management import call_command
 from django.core.management.color import no_style
 from django.db import connection, transaction
@@ -38,6 +40,16 @@ MADE_ALONE = {
     "contenttypes.contenttype",
     "oidc.signingkey",
 }
+# what reading raises where a file was cut, changed, or written by something else
+DAMAGED = (
+    EOFError,
+    KeyError,
+    TypeError,
+    ValidationError,
+    ValueError,
+    gzip.BadGzipFile,
+    zlib.error,
+)
 NOT_WHOLE = "This is not a whole backup of authserver"
 
 
@@ -163,7 +175,7 @@ def restore(path: Path) -> int:
             migrate_to(migrations)
             with transaction.atomic():
                 count = fill({table.label: table for table in tables(apps_at(migrations))}, file)
-    except (EOFError, gzip.BadGzipFile, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except DAMAGED as error:
         raise Refused(f"{NOT_WHOLE}: {path}") from error
     call_command("migrate", verbosity=0, interactive=False)
     if head["secret_key"] and not settings.ENV.secret_key:

@@ -128,34 +128,34 @@ def test_a_database_in_use_is_left_alone(server: Server, tmp_path: Path) -> None
         assert User.objects.filter(identifier="lives-here").exists()
 
 
-@pytest.mark.parametrize("damage", ["cut", "changed", "another file", "no file", "a line less"])
 def test_what_is_no_whole_backup_is_refused(
-    server: Server, tmp_path: Path, empty: dict[str, str], damage: str
+    server: Server, tmp_path: Path, empty: dict[str, str]
 ) -> None:
     file = tmp_path / "backup.gz"
     server.run("group", "create", "there")
     server.run("backup", str(file))
     whole = file.read_bytes()
-    if damage == "cut":
-        file.write_bytes(whole[: len(whole) // 2])
-    elif damage == "changed":
-        file.write_bytes(whole[:1000] + bytes([whole[1000] ^ 1]) + whole[1001:])
-    elif damage == "another file":
-        file.write_text("root:x:0:0:root:/root:/bin/bash\n")
-    elif damage == "no file":
-        file.unlink()
-    else:
-        lines = gzip.decompress(whole).decode().splitlines(keepends=True)
-        lines.remove(next(line for line in lines if '"there"' in line))
-        file.write_bytes(gzip.compress("".join(lines).encode()))
-    done = command(tmp_path, "restore", str(file), **empty)
-    assert done.returncode == 1
-    assert done.stderr.count("\n") == 1
-    assert "Traceback" not in done.stderr
+    lines = gzip.decompress(whole).decode().splitlines(keepends=True)
+    lines.remove(next(line for line in lines if '"there"' in line))
+    for damaged in (
+        whole[: len(whole) // 2],
+        whole[:1000] + bytes([whole[1000] ^ 1]) + whole[1001:],
+        b"root:x:0:0:root:/root:/bin/bash\n",
+        b"",
+        gzip.compress(b"{}\n"),
+        gzip.compress("".join(lines).encode()),
+        gzip.compress("".join(lines[:-1]).encode()),
+    ):
+        file.write_bytes(damaged)
+        done = command(tmp_path, "restore", str(file), **empty)
+        assert done.returncode == 1
+        assert done.stderr.count("\n") == 1, done.stderr
+        assert "backup" in done.stderr
     listed = command(tmp_path, "user", "list", "-f", "json", **empty)
     assert "migrate" in listed.stderr or json.loads(listed.stdout) == []
     file.write_bytes(whole)
     assert command(tmp_path, "restore", str(file), **empty).returncode == 0
+    assert command(tmp_path, "restore", str(tmp_path / "none")).returncode == 1
 
 
 def test_a_backup_of_a_newer_version_is_refused(
