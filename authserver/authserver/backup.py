@@ -12,8 +12,6 @@ backup of an older version can be read, and one from SQLite can go to PostgreSQL
 import contextlib
 import gzip
 import json
-import os
-import secrets
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +28,7 @@ from django.db.models import Field, Model
 
 from authserver import __version__
 from authserver.commands import Refused
+from authserver.files import private_file
 
 FORMAT = 1
 ROWS = 1000  # at a time
@@ -122,21 +121,6 @@ def one_moment() -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[TextIO]:
-    """A file that only its owner can read, at `path` when it is whole, or not at all."""
-    made = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with os.fdopen(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as raw:
-            with gzip.open(raw, "wt", compresslevel=6, encoding="utf-8") as text:
-                yield text
-            raw.flush()
-            os.fsync(raw.fileno())
-        made.replace(path)
-    finally:
-        made.unlink(missing_ok=True)
-
-
 def back_up(path: Path) -> int:
     """Write everything to `path`; how many rows that is."""
     count = 0
@@ -150,7 +134,10 @@ def back_up(path: Path) -> int:
             "migrations": applied,
             "secret_key": None if settings.ENV.secret_key else settings.SECRET_KEY,
         }
-        with whole_file(path) as file:
+        with (
+            private_file(path) as raw,
+            gzip.open(raw, "wt", compresslevel=6, encoding="utf-8") as file,
+        ):
             file.write(json.dumps(head) + "\n")
             for table in tables(apps_at(applied)):
                 file.write(json.dumps({"table": table.label, "columns": table.columns}) + "\n")
@@ -265,8 +252,5 @@ def set_sequences(wanted: dict[str, Table]) -> None:
 
 def put_secret_key(key: str) -> None:
     """Put the backup's key in place of the one that was made for this start."""
-    path = Path(settings.ENV.data_dir) / "secret_key"
-    made = path.with_name(f".secret_key.{secrets.token_hex(4)}")
-    with os.fdopen(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(key)
-    made.replace(path)
+    with private_file(Path(settings.ENV.data_dir) / "secret_key") as file:
+        file.write(key.encode())

@@ -128,10 +128,9 @@ def by_client_id(client_id: str) -> Application | None:
     return Application.objects.filter(client_id=client_id).first()
 
 
-def find_application(client: str) -> Application:
-    """By client id or name; raises Application.DoesNotExist."""
-    found = by_client_id(client)
-    return found or Application.objects.get(name=client)
+def find_application(client: str) -> Application | None:
+    """By client id or name."""
+    return by_client_id(client) or Application.objects.filter(name=client).first()
 
 
 def usable_by(user: User) -> "QuerySet[Application]":

@@ -24,9 +24,12 @@ from authserver.commands import (
     with_format,
     with_yes,
 )
+from authserver.oidc import applications
+from authserver.oidc.applications import find_application
 
 COLUMNS = ("permission_name", "name", "id")
 USER, GROUP = ("U", "a user: uuid, identifier or address"), ("G", "a group: its name or id")
+CLIENT = ("CLIENT", "an application: its client id or name")
 
 
 class Command(Noun):
@@ -49,6 +52,7 @@ class Command(Noun):
         for name, holder, grant, revoke in (
             ("user", USER, self.grant_user, self.revoke_user),
             ("group", GROUP, self.grant_group, self.revoke_group),
+            ("application", CLIENT, self.grant_application, self.revoke_application),
         ):
             add_holder(giving, name, holder, grant, "perms", "PERM")
             add_all(add_holder(taking, name, holder, revoke, "perms", "PERM", "*"))
@@ -61,11 +65,19 @@ class Command(Noun):
         for name, holder, run in (
             ("user", USER, self.show_user),
             ("group", GROUP, self.show_group),
+            ("application", CLIENT, self.show_application),
             ("membership", USER, self.show_membership),
         ):
             parser = showing.add(name, run, f"of a {name}")
             parser.add_argument("holder", metavar=holder[0], help=holder[1])
             with_format(parser)
+        for name, run, text in (
+            ("require", self.require, "let only users into an application who hold permissions"),
+            ("drop", self.drop, "let users into an application who do not hold them"),
+        ):
+            parser = verbs.add(name, run, text)
+            parser.add_argument("holder", metavar=CLIENT[0], help=CLIENT[1])
+            parser.add_argument("perms", metavar="PERM", nargs="+")
 
     @transaction.atomic
     def create(self, options: Options) -> None:
@@ -123,6 +135,41 @@ class Command(Noun):
         lost = groups.leave(user, wanted, by=actor())
         say(f"{user} is no more in {listed(lost)}." if lost else f"{user} was not in there.")
 
+    @transaction.atomic
+    def grant_application(self, options: Options) -> None:
+        application = find(options.holder, find_application, "application")
+        new = applications.give(application, named(options), by=actor())
+        said = f"now holds {listed(new)}" if new else "held that already"
+        say(f"{application} {said}.")
+
+    @transaction.atomic
+    def revoke_application(self, options: Options) -> None:
+        application = find(options.holder, find_application, "application")
+        check_all(options, options.perms)
+        wanted = list(application.permissions.all()) if options.all else named(options)
+        lost = applications.take(application, wanted, by=actor())
+        said = f"no more holds {listed(lost)}" if lost else "did not hold that"
+        say(f"{application} {said}.")
+
+    @transaction.atomic
+    def require(self, options: Options) -> None:
+        application = find(options.holder, find_application, "application")
+        new = applications.require(application, named(options), by=actor())
+        said = f"now requires {listed(new)}" if new else "required that already"
+        say(f"{application} {said}.")
+
+    @transaction.atomic
+    def drop(self, options: Options) -> None:
+        application = find(options.holder, find_application, "application")
+        lost = applications.drop(application, named(options), by=actor())
+        said = f"no more requires {listed(lost)}" if lost else "did not require that"
+        say(f"{application} {said}.")
+
+    def show_application(self, options: Options) -> None:
+        """What its users must hold: as the existing program shows it."""
+        application = find(options.holder, find_application, "application")
+        show(application.required_permissions.all(), options.format)
+
     def show_user(self, options: Options) -> None:
         show(find(options.holder, find_user, "user").permissions.all(), options.format)
 
@@ -157,6 +204,10 @@ def add_all(parser: argparse.ArgumentParser) -> None:
 def check_all(options: Options, named: Sequence[str]) -> None:
     if bool(named) == options.all:
         misused("Name at least one, or say --all.")
+
+
+def named(options: Options) -> list[Permission]:
+    return find_all(options.perms, find_permission, "permission")
 
 
 def find_permission(permission_name: str) -> Permission | None:
