@@ -1,5 +1,6 @@
-# Debian 12 is the NAS's own generation: the same libpam and libxcrypt give the NAS's own answers, yescrypt included,
-# and security updates of all parts come from one source. Python is Debian's, so there is no second one to update.
+# Debian 12 is the NAS's own generation: the same libpam and libxcrypt give the NAS's own answers,
+# yescrypt included, and security updates of all parts come from one source. Python is Debian's, so
+# there is no second one to update.
 
 FROM debian:bookworm-slim AS build
 COPY requirements.txt /
@@ -20,13 +21,14 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends python3 \
     && rm -rf /var/lib/apt/lists/*
 COPY --from=build /app /app
-COPY main.py deploy/healthcheck.py /app/
+COPY main.py deploy/check-login deploy/healthcheck.py /app/
 COPY deploy/ugos-auth-proxy.pam /etc/pam.d/ugos-auth-proxy
-# The last step, as nothing can be installed after it: the accounts are the host's, found anew at each look.
+# The last step, as nothing can be installed after it: the accounts are the host's, found anew at
+# each look.
 RUN for file in passwd shadow group; do ln -sf "/host/etc/$file" "/etc/$file"; done
 
 # by number: a name would be looked up in the host's files; 42 is Debian's group shadow
 USER 65534:42
 EXPOSE 8080
-HEALTHCHECK --interval=30s --timeout=5s --start-period=10s CMD ["python3", "/app/healthcheck.py"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=10s CMD ["python3", "/app/healthcheck.py"]
 ENTRYPOINT ["python3", "/app/main.py"]

@@ -5,18 +5,20 @@ PIP := $(VENV)/bin/pip --quiet --disable-pip-version-check
 WORKERS ?= $(shell expr 2 '*' $$(nproc))
 AUTHENTIK := tests/test_double.py tests/test_policy.py tests/test_blueprint.py
 WRAPPED := $(VENV)/authentik-policy.py
-CODE := main.py deploy/healthcheck.py tests bench tools
+CODE := main.py deploy/check-login deploy/healthcheck.py tests bench tools
 APP := /opt/ugos-auth-proxy
 UNIT := ugos-auth-proxy.service
 UNIT_FILE := /etc/systemd/system/$(UNIT)
+PAM := deploy/ugos-auth-proxy.pam
 PAM_FILE := /etc/pam.d/ugos-auth-proxy
 CONFIG := /etc/ugos-auth-proxy
 
 help:  ## show this
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: $(VENV)/run.stamp  ## run the service: on 127.0.0.1, with AUTH_TOKEN or AUTH_TOKEN_FILE set on every address
-	@HOST="$${HOST:-$$([ -n "$$AUTH_TOKEN$$AUTH_TOKEN_FILE" ] && echo 0.0.0.0 || echo 127.0.0.1)}" \
+# with a token on every address, else on loopback
+run: $(VENV)/run.stamp  ## run the service here, with the settings of the environment
+	@[ -n "$$HOST$$AUTH_TOKEN$$AUTH_TOKEN_FILE" ] || export HOST=127.0.0.1; \
 		exec $(VENV)/bin/python main.py
 
 # Two workers for each processor, as half of the tests wait. Those marked `alone` follow in turn.
@@ -32,49 +34,59 @@ test: $(VENV)/test.stamp  ## run the tests, and measure what they cover
 test-authentik: $(VENV)/test.stamp  ## run authentik's part with the double of an older authentik
 	AUTHENTIK_VERSION=2025.10 $(PY) -m pytest --numprocesses=$(WORKERS) $(AUTHENTIK)
 
-install: python root  ## install it as a systemd service, or update or repair that (root)
-	@umask 022; install -d -m 755 -o root -g root $(APP); \
-	if ! cmp -s requirements.txt $(APP)/venv/requirements.txt || ! $(APP)/venv/bin/python -c 'import pam' 2>/dev/null; then \
-		echo "making $(APP)/venv"; rm -rf $(APP)/venv.new; \
-		$(PYTHON) -m venv $(APP)/venv.new && \
-		$(APP)/venv.new/bin/pip --quiet --disable-pip-version-check --no-cache-dir install --require-hashes -r requirements.txt && \
-		cp requirements.txt $(APP)/venv.new && rm -rf $(APP)/venv && mv $(APP)/venv.new $(APP)/venv; \
-	fi
+install: python root  ## install it as a systemd service; also updates and repairs (root)
+	@umask 022; install -d -m 755 -o root -g root $(APP)
+	@cmp -s requirements.txt $(APP)/venv/requirements.txt && \
+		$(APP)/venv/bin/python -c 'import pam' 2>/dev/null || $(MAKE) --no-print-directory app-venv
 	@install -m 644 main.py $(APP)/main.py
-	@if [ ! -e $(PAM_FILE) ]; then install -m 644 deploy/ugos-auth-proxy.pam $(PAM_FILE); \
-		elif ! cmp -s deploy/ugos-auth-proxy.pam $(PAM_FILE); then echo "kept $(PAM_FILE), which is not the one shipped here"; fi
+	@if [ ! -e $(PAM_FILE) ]; then install -m 644 $(PAM) $(PAM_FILE); \
+		elif ! cmp -s $(PAM) $(PAM_FILE); then echo "kept $(PAM_FILE), which is not $(PAM)"; fi
 	@install -m 644 $(UNIT) $(UNIT_FILE)
 	@systemctl daemon-reload
 	@systemctl --quiet enable $(UNIT)
 	@systemctl reset-failed $(UNIT) 2>/dev/null || true
-	@systemctl restart $(UNIT) || { journalctl --unit=$(UNIT) --lines=5 --output=cat --no-pager; \
+	@systemctl restart $(UNIT) || { \
+		journalctl --unit=$(UNIT) --lines=5 --output=cat --no-pager; \
 		echo "It does not start. When that is mended, run 'sudo make install' again" >&2; exit 1; }
-	@$(APP)/venv/bin/python -c "$$PROBE" "$$(systemctl show --property=StatusText --value $(UNIT))"
+	@$(APP)/venv/bin/python -c "$$PROBE" \
+		"$$(systemctl show --property=StatusText --value $(UNIT))"
+
+app-venv:
+	@umask 022; new=$(APP)/venv.new; echo "making $(APP)/venv"; rm -rf $$new; \
+		$(PYTHON) -m venv $$new && \
+		$$new/bin/pip --quiet --disable-pip-version-check --no-cache-dir \
+			install --require-hashes -r requirements.txt && \
+		cp requirements.txt $$new && rm -rf $(APP)/venv && mv $$new $(APP)/venv
 
 uninstall: root  ## take the systemd service away again (root)
 	@systemctl --quiet disable --now $(UNIT) 2>/dev/null || true
 	@rm -rf $(APP) $(UNIT_FILE)
 	@systemctl daemon-reload
 	@systemctl reset-failed $(UNIT) 2>/dev/null || true
-	@if cmp -s deploy/ugos-auth-proxy.pam $(PAM_FILE); then rm $(PAM_FILE); fi
+	@if cmp -s $(PAM) $(PAM_FILE); then rm $(PAM_FILE); fi
 	@rmdir $(UNIT_FILE).d $(CONFIG) 2>/dev/null || true
-	@for kept in $(PAM_FILE) $(UNIT_FILE).d $(CONFIG); do \
-		if [ -e $$kept ]; then echo "kept $$kept, which has what you wrote: 'sudo rm -r $$kept' removes it"; fi; done
+	@for kept in $(PAM_FILE) $(UNIT_FILE).d $(CONFIG); do if [ -e $$kept ]; then \
+		echo "kept $$kept, which has what you wrote: 'sudo rm -r $$kept' removes it"; fi; done
 
-# Asks /ready at the URL that the service told systemd, again and again for 5 seconds. One answer takes at most 12: PAM may hang.
+# Asks /ready at the URL that the service told systemd, again and again for 5 seconds. One answer
+# takes at most 12: PAM may hang.
 define PROBE
 import json, ssl, sys, time, urllib.error, urllib.request
 url, until, said = sys.argv[1], time.monotonic() + 5, ""
+itself = ssl._create_unverified_context()
 while time.monotonic() < until:
     try:
-        urllib.request.urlopen(url + "/ready", timeout=12, context=ssl._create_unverified_context())
+        urllib.request.urlopen(url + "/ready", timeout=12, context=itself)
         sys.exit(print("ugos-auth-proxy is ready at " + url))
     except urllib.error.HTTPError as error:
         said = json.load(error).get("error")
     except OSError as error:
         said = str(error)
     time.sleep(0.5)
-sys.exit("ugos-auth-proxy runs at %s, but is not ready: %s\nWhat to do: see Permissions and Troubleshooting in README.md. The log: journalctl -u ugos-auth-proxy" % (url, said))
+sys.exit(
+    """ugos-auth-proxy runs at %s, but is not ready: %s
+What to do: Troubleshooting in README.md. The log: journalctl -u ugos-auth-proxy""" % (url, said)
+)
 endef
 export PROBE
 
@@ -86,22 +98,22 @@ lint: $(VENV)/test.stamp  ## check format, style and types
 	$(VENV)/bin/mypy $(CODE) $(WRAPPED)
 	$(VENV)/bin/python tools/write_blueprint.py --check
 
-blueprint:  ## write authentik-policy.py into authentik/authentik-blueprint.yaml
+blueprint:  ## write authentik-policy.py into the blueprint
 	$(PYTHON) tools/write_blueprint.py
 
-test-deploy: $(VENV)/deploy.stamp  ## try the deployments for real (root; needs debootstrap, docker.io, iptables, systemd-container)
-	$(VENV)/bin/python -m pytest tests/deploy $(PYTEST)
+test-deploy: $(VENV)/deploy.stamp  ## try the deployments for real (root; see docs/development.md)
+	$(PY) -m pytest --numprocesses=2 --dist=loadgroup tests/deploy $(PYTEST)
 
-soak: $(VENV)/test.stamp  ## run for SOAK_MINUTES (3) under all kinds of clients, and look for what is lost or left behind
+soak: $(VENV)/test.stamp  ## run SOAK_MINUTES (3) under all kinds of clients, look for what is lost
 	$(VENV)/bin/python -m pytest -s tests/soak $(PYTEST)
 
-fuzz: $(VENV)/fuzz.stamp  ## fuzz the parsers, each for FUZZ_SECONDS, 60 by default
+fuzz: $(VENV)/fuzz.stamp  ## fuzz the parsers, each for FUZZ_SECONDS (60)
 	$(VENV)/bin/python tests/fuzz/run.py
 
 bench: $(VENV)/test.stamp  ## measure speed and size (root; needs gcc and libpam0g-dev)
 	$(VENV)/bin/python bench/bench.py $(BENCH)
 
-bench-peers: $(VENV)/bench.stamp  ## measure it beside saslauthd, nginx and Apache (root; needs their packages)
+bench-peers: $(VENV)/bench.stamp  ## measure it beside saslauthd, nginx and Apache (root)
 	$(VENV)/bin/python bench/peers.py $(BENCH)
 
 $(VENV)/run.stamp: requirements.txt | python
@@ -113,7 +125,7 @@ python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or later is needed: make PYTHON=python3.11 ..." >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
-		{ echo "Python's venv module is missing: run 'apt install python3-venv' as root, then make again" >&2; exit 1; }
+		{ echo "Python's venv module is missing: run 'apt install python3-venv' as root" >&2; exit 1; }
 
 root:
 	@[ "$$(id -u)" = 0 ] || { echo "This needs root: run it with sudo" >&2; exit 1; }
@@ -135,4 +147,5 @@ $(VENV)/fuzz.stamp: $(VENV)/test.stamp
 	$(PIP) install --group fuzz
 	@touch $@
 
-.PHONY: help run test test-deploy soak fuzz lint blueprint bench bench-peers install uninstall python root
+.PHONY: help run test test-authentik lint install app-venv uninstall blueprint test-deploy soak \
+	fuzz bench bench-peers python root

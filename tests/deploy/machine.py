@@ -9,6 +9,7 @@ import ctypes
 import fcntl
 import hashlib
 import http.client
+import itertools
 import json
 import os
 import re
@@ -24,8 +25,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from conftest import ROOT
+from repository import copy_source
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ugos-auth-proxy"
 MIRROR = os.environ.get("DEBIAN_MIRROR", "http://deb.debian.org/debian")
 SOURCE = "/root/ugos-auth-proxy"  # where a machine has the repository
@@ -127,10 +129,13 @@ class Answer(NamedTuple):
 
 
 class Machine:
-    """A booted machine. Commands in it run as root, with the journal to look into; it ends with `close`."""
+    """A booted machine. Commands in it run as root, with the journal; it ends with `close`."""
+
+    numbers = itertools.count()  # several may run
 
     def __init__(self, suite: str) -> None:
-        self.suite, self.name = suite, f"ugos-{suite}-{os.getpid()}"
+        self.suite = suite
+        self.name = f"ugos-{suite}-{os.getpid()}-{next(self.numbers)}"
         env = {**os.environ, "NAME": self.name, "TREE": str(tree(suite))}
         with (
             tempfile.TemporaryDirectory() as folder,
@@ -151,7 +156,7 @@ class Machine:
                 self.close()
                 raise
         self.run(f"ip link set lo up; ip address add {NEIGHBOUR}/32 dev lo; mkdir -p {SOURCE}")
-        self.put_source()
+        copy_source(Path(f"/proc/{self.leader}/root{SOURCE}"))
 
     def await_boot(self, notified: socket.socket) -> int:
         """The process number of the machine's init, once its systemd says that it is up (sd_notify(3))."""
@@ -180,12 +185,16 @@ class Machine:
         while subprocess.run(clean, env=env, capture_output=True, check=False).returncode:
             assert time.monotonic() < deadline, f"cgroup {self.name} does not empty"
 
-    def run(self, script: str, timeout: float = BOUND) -> Done:
-        """Run a shell script in the machine, in the repository's folder."""
+    def command(self, script: str) -> list[str]:
+        """What runs a shell script in the machine, in the repository's folder."""
         inside = ["nsenter", f"--target={self.leader}", "--all"]
         env = ["env", "-i", "HOME=/root", "LANG=C.UTF-8", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"]
+        return [*inside, *env, "sh", "-c", f"cd {SOURCE} || cd /\n{script}"]
+
+    def run(self, script: str, timeout: float = BOUND) -> Done:
+        """Run a shell script in the machine."""
         done = subprocess.run(
-            [*inside, *env, "sh", "-c", f"cd {SOURCE} || cd /\n{script}"],
+            self.command(script),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -206,16 +215,6 @@ class Machine:
         target = Path(f"/proc/{self.leader}/root{path}")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text)
-
-    def put_source(self) -> None:
-        """Give it what `git clone` gives, as it is in the working tree."""
-        listed = subprocess.run(
-            ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
-        )
-        for name in filter(None, listed.stdout.split("\0")):
-            target = Path(f"/proc/{self.leader}/root{SOURCE}", name)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, target)
 
     def connect(self, address: str, port: int = 8080) -> socket.socket:
         """A connection made in the machine's network."""
