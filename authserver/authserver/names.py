@@ -8,5 +8,5 @@ def name_key(name: str) -> str:
 
     Twice, since folding can make characters that NFKC joins (Unicode, 3.13, D146).
     """
-    folded = unicodedata.normalize("NFKC", name.strip()).casefold()
-    return unicodedata.normalize("NFKC", folded).casefold()
+    folded = unicodedata.normalize("NFKC", name).casefold()
+    return unicodedata.normalize("NFKC", folded).casefold().strip()

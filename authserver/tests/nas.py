@@ -17,6 +17,7 @@ import tempfile
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -140,7 +141,7 @@ class Nas:
         self.start()
 
     @property
-    def settings(self) -> dict[str, object]:
+    def settings(self) -> dict[str, Any]:
         """Those of a server that asks this NAS."""
         return {"UGOS_AUTH_PROXY_URL": self.url, "UGOS_AUTH_PROXY_TOKEN": TOKEN}
 

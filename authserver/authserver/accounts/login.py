@@ -1,5 +1,6 @@
 """May this login in? Every door that takes a name and a password asks `check_login`."""
 
+import dataclasses
 import hashlib
 import logging
 import unicodedata
@@ -180,8 +181,9 @@ class NasLogin(Wait):
 
 def check_nas(given: Credentials, user: User | None, results: Results) -> tuple[User | None, str]:
     """The user of the NAS whose password this is, made at the first login."""
-    if user and "@" in given.name:  # an address here; the NAS knows the account's own name
-        given = Credentials(user.identifier, given.password, given.client, given.door)
+    if user and (user.nas_uid is not None or "@" in given.name):
+        # the NAS knows neither addresses nor other spellings
+        given = dataclasses.replace(given, name=user.identifier)
     if not nas.is_set_up() or not nas.can_ask(given.name, given.password):
         is_right(given, "", results)  # takes as long as for a name that is known
         return None, "unknown"

@@ -23,13 +23,14 @@ def check_identifier(text: str) -> None:
     """ValidationError where `text` cannot be the name of a user or service user."""
     if not 1 <= len(text) <= 150:
         raise ValidationError("A name has 1 to 150 characters.")
-    for character in text:
+    key = name_key(text)
+    for character in text + key:  # NFKC makes '@' of its wide form, and others
         if character in "@/:," or character.isspace() or unicodedata.category(character) == "Cc":
             raise ValidationError("A name has no blanks, control characters, '@', '/', ':' or ','.")
         if unicodedata.category(character) == "Cs":
             raise ValidationError("A name has no unpaired surrogates.")
-    if not name_key(text):
-        raise ValidationError("A name has at least one visible character.")
+    if not 1 <= len(key) <= 600:  # a few characters stand for up to 18 others
+        raise ValidationError("A name has at least one visible character, and none of many others.")
 
 
 def check_permission_name(text: str) -> None:
