@@ -1,7 +1,7 @@
 """ugos-auth-proxy: NAS logins over HTTP.
 
 POST /validate   {"username", "password"}: asks PAM, now, whether the password is right
-GET  /user-info  ?username=U: who the account is, from passwd and group
+GET  /user-info  ?username=U: who the account is, from passwd, group and shadow
 GET  /health     the process answers
 GET  /ready      a login could succeed now, or what stands in its way
 
@@ -28,100 +28,106 @@ import resource
 import select
 import signal
 import socket
+import socketserver
 import ssl
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from email.utils import formatdate
 from functools import lru_cache, partial
-from typing import Any, ClassVar, NamedTuple
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs
-
-try:
-    import pam
-except ImportError:
-    sys.exit(
-        "ugos-auth-proxy: python-pam is missing: "
-        "run `apt install python3-pampy python3-six`, or `pip install python-pam`"
-    )
 
 __version__ = "0.2.0"
 
+libc = ctypes.CDLL(None)
+
 
 class Error(Exception):
-    """An answer that is no yes, raised where the fault is seen: the HTTP `status` (503: a fault of the service, worth
-    another try), the `text` for the client, further `headers`, and the `reason` that the log gives instead."""
+    """No answer to the question, and why; raised where that is seen.
 
-    def __init__(
-        self, status: int, text: str, headers: dict[str, str] | None = None, reason: str = ""
-    ) -> None:
+    `status` is the HTTP status (503: a fault of the service, worth another try), `text` is for
+    the client, `headers` go with it, and `reason` is what the log says instead of the text.
+    """
+
+    def __init__(self, status: int, text: str, reason: str = "", **headers: str) -> None:
         self.status, self.text, self.reason = status, text, reason or text
-        self.headers = headers or ({"Retry-After": "2"} if status == 503 else {})
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        if status == 503:
+            self.headers["Retry-After"] = "2"
 
 
-# --- Logging -----------------------------------------------------------------------------------
+# --- Log ---------------------------------------------------------------------------------------
 
 LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40}
-BARE = re.compile(
-    r"[!#-<>-\[\]-~]+"
-)  # visible ASCII without the quote, the equals sign and the backslash
-log_level, log_file, log_lock = LEVELS["INFO"], False, threading.Lock()
-log_lost, log_gap = (
-    0,
-    "",
-)  # how many lines could not be written, and what ends one that was written in part
+# visible ASCII without the quote, the equals sign and the backslash
+BARE = re.compile(r"[!#-<>-\[\]-~]+")
+MAX_VALUE = 400  # characters of a value: a line stays below PIPE_BUF (pipe(7)), so lines never mix
 
 
 def quoted(value: object) -> str:
-    """`value` as one log token: quoted where needed, every character that is not printable escaped."""
+    """`value` as one token of a line: quoted where needed, nothing in it that is not printable."""
     text = str(value)
-    if len(text) > 400:  # a line stays below PIPE_BUF (4096, pipe(7)), so lines never mix
-        text = text[:400] + "..."
+    if len(text) > MAX_VALUE:
+        text = text[:MAX_VALUE] + "..."
     if BARE.fullmatch(text):
         return text
     text = text.replace("\\", r"\\").replace('"', r"\"")
-    return (
-        '"'
-        + "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-        + '"'
-    )
+    escaped = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return f'"{"".join(escaped)}"'
 
 
 @lru_cache(1)
 def timestamps(second: int) -> tuple[str, str]:
-    """A time as the log and as HTTP (RFC 9110, 5.6.7) write it; kept, as many are needed in one second."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(second)), formatdate(second, usegmt=True)
+    """A time as the log and as HTTP (RFC 9110, 5.6.7) write it; many are asked in one second."""
+    log_time = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(second))
+    return log_time, formatdate(second, usegmt=True)
 
 
-def log(level: str, event: str, **values: object) -> None:
-    """Write one `key=value` line to stderr. One that cannot be written is dropped, and the next says how many were."""
-    global log_lost, log_gap
-    if LEVELS[level] < log_level:
-        return
-    pairs = {"time": timestamps(int(time.time()))[0], "level": level, "event": event, **values}
-    line, written = " ".join(f"{key}={quoted(value)}" for key, value in pairs.items()), 0
-    with log_lock:
-        data = f"{log_gap}{line}{f' lost={log_lost}' if log_lost else ''}\n".encode(
-            "utf-8", "backslashreplace"
-        )
-        with contextlib.suppress(
-            OSError
-        ):  # a pipe that nobody empties gets no more until somebody does
-            if log_file or select.select((), (2,), (), 0 if log_lost else 0.1)[1]:
+class Log:
+    """`key=value` lines on stderr. What cannot be written is dropped; the next line counts it."""
+
+    def __init__(self) -> None:
+        self.level = LEVELS["INFO"]
+        self.lock = threading.Lock()
+        self.lost = 0  # lines that could not be written
+        self.gap = ""  # what ends a line that was written in part
+        self.is_file = os.path.isfile("/dev/fd/2")  # which takes every write at once
+
+    def __call__(self, level: str, event: str, **values: object) -> None:
+        if LEVELS[level] < self.level:
+            return
+        now, _ = timestamps(int(time.time()))
+        pairs = {"time": now, "level": level, "event": event, **values}
+        line = " ".join([f"{key}={quoted(value)}" for key, value in pairs.items()])
+        with self.lock:
+            lost = f" lost={self.lost}" if self.lost else ""
+            self.write(f"{self.gap}{line}{lost}\n".encode("utf-8", "backslashreplace"))
+
+    def write(self, data: bytes) -> None:
+        """A pipe that nobody empties is waited for only once."""
+        written, patience = 0, 0 if self.lost else 0.1
+        with contextlib.suppress(OSError):
+            if self.is_file or select.select((), (2,), (), patience)[1]:
                 written = os.write(2, data)
         if written:
-            log_gap = "" if written == len(data) else "\n"
-        log_lost = 0 if written == len(data) else log_lost + 1
+            self.gap = "" if written == len(data) else "\n"
+        self.lost = 0 if written == len(data) else self.lost + 1
+
+
+log = Log()
 
 
 def log_bug(error: BaseException) -> None:
-    """Log where an unexpected exception came from, without its message: that may hold what a user typed."""
-    trace, at = error.__traceback__, []
+    """Log where an exception came from, without its message: that may hold what a user typed."""
+    trace = error.__traceback__
+    places = []
     while trace:
-        at.append(f"{trace.tb_frame.f_code.co_name}:{trace.tb_lineno}")
+        places.append(f"{trace.tb_frame.f_code.co_name}:{trace.tb_lineno}")
         trace = trace.tb_next
-    log("ERROR", "bug", error=type(error).__name__, at=" ".join(at[-8:]))
+    log("ERROR", "bug", error=type(error).__name__, at=" ".join(places[-8:]))
 
 
 # --- Settings ----------------------------------------------------------------------------------
@@ -129,9 +135,9 @@ def log_bug(error: BaseException) -> None:
 
 def number(low: float, high: float, text: str, cast: Callable[[str], float] = int) -> float:
     """A plain decimal number from `low` to `high`; a whole one unless `cast` is float."""
-    form, kind = (
-        (r"[0-9]+", "a whole number") if cast is int else (r"[0-9]+(\.[0-9]+)?", "a number")
-    )
+    form, kind = r"[0-9]+", "a whole number"
+    if cast is float:
+        form, kind = r"[0-9]+(\.[0-9]+)?", "a number"
     if not re.fullmatch(form, text, re.ASCII) or len(text) > 12 or not low <= cast(text) <= high:
         raise ValueError(f"must be {kind} from {low} to {high}")
     return cast(text)
@@ -146,14 +152,6 @@ def matching(form: str, what: str, text: str) -> str:
 read_token = partial(matching, r"[!-~]{16,4096}", "at least 16 visible ASCII characters")
 
 
-def read_token_file(path: str) -> str:
-    try:
-        with open(path, encoding="latin-1", newline="") as file:
-            return read_token(re.sub(r"\r?\n\Z", "", file.read(8192)))
-    except OSError as error:
-        raise ValueError(f"{path!r} cannot be read: {error.strerror}") from None
-
-
 def read_groups(text: str) -> frozenset[str]:
     names = [name.strip() for name in text.split(",")]
     if not all(names):
@@ -162,7 +160,7 @@ def read_groups(text: str) -> frozenset[str]:
 
 
 class Setting(NamedTuple):
-    """One environment variable: `cast` reads its text and raises ValueError; no default means unset."""
+    """One environment variable: `cast` reads its text, or raises ValueError; no default: unset."""
 
     name: str
     cast: Callable[[str], Any]
@@ -170,73 +168,40 @@ class Setting(NamedTuple):
     meaning: str
 
 
+uid = partial(number, 1, 2**32 - 2)
+levels = partial(matching, "|".join(LEVELS), "one of " + ", ".join(LEVELS))
+service_name = partial(matching, r"[\w-][\w.-]{0,63}", "a name")
+seconds = partial(number, cast=float)
 SETTINGS = (
     Setting("HOST", str, "0.0.0.0", "address to bind; an IPv6 address works"),  # noqa: S104
     Setting("PORT", partial(number, 1, 65535), "8080", "port to listen on, 1 to 65535"),
-    Setting(
-        "AUTH_TOKEN",
-        read_token,
-        "",
-        "shared secret that callers must send, at least 16 visible ASCII characters",
-    ),
-    Setting("AUTH_TOKEN_FILE", read_token_file, "", "file that holds the secret instead"),
+    Setting("AUTH_TOKEN", read_token, "", "secret that callers must send, 16 characters or more"),
+    Setting("AUTH_TOKEN_FILE", str, "", "file that holds the secret instead"),
     Setting("TLS_CERT", str, "", "PEM file with the certificate chain; TLS 1.2 and later"),
     Setting("TLS_KEY", str, "", "PEM file with its key, without a passphrase"),
+    Setting("PAM_SERVICE", service_name, "ugos-auth-proxy", "name in /etc/pam.d"),
+    Setting("MIN_UID", uid, "1000", "lowest uid that is served"),
+    Setting("MAX_UID", uid, "60000", "highest uid that is served"),
+    Setting("ALLOWED_GROUPS", read_groups, "", "groups, commas between: others are not served"),
     Setting(
-        "PAM_SERVICE",
-        partial(matching, r"[\w-][\w.-]{0,63}", "a name"),
-        "ugos-auth-proxy",
-        "name in /etc/pam.d",
+        "FAIL_DELAY", partial(seconds, 0, 3), "1.0", "seconds a refusal takes at least, 0 to 3"
     ),
-    Setting("MIN_UID", partial(number, 1, 2**32 - 2), "1000", "lowest uid that is served"),
-    Setting("MAX_UID", partial(number, 1, 2**32 - 2), "60000", "highest uid that is served"),
-    Setting(
-        "ALLOWED_GROUPS",
-        read_groups,
-        "",
-        "group names with commas between: only their members are served",
-    ),
-    Setting(
-        "FAIL_DELAY",
-        partial(number, 0, 3, cast=float),
-        "1.0",
-        "seconds that a refusal takes at least, 0 to 3",
-    ),
-    Setting(
-        "MAX_FAILURES",
-        partial(number, 0, 10_000),
-        "10",
-        "refusals of a username and client until 429; 0: never",
-    ),
-    Setting(
-        "FAILURE_WINDOW",
-        partial(number, 1, 86_400),
-        "300",
-        "seconds over which refusals are counted",
-    ),
+    Setting("MAX_FAILURES", partial(number, 0, 10_000), "10", "refusals until 429; 0: never"),
+    Setting("FAILURE_WINDOW", partial(number, 1, 86_400), "300", "seconds in which they count"),
     Setting("MAX_CONNECTIONS", partial(number, 1, 65_536), "256", "open connections"),
-    Setting(
-        "REQUEST_TIMEOUT",
-        partial(number, 0.1, 3600, cast=float),
-        "10",
-        "seconds for a whole request to arrive",
-    ),
-    Setting(
-        "LOG_LEVEL",
-        partial(matching, "|".join(LEVELS), "one of " + ", ".join(LEVELS)),
-        "INFO",
-        ", ".join(LEVELS),
-    ),
+    Setting("REQUEST_TIMEOUT", partial(seconds, 0.1, 3600), "10", "seconds for a request to come"),
+    Setting("LOG_LEVEL", levels, "INFO", ", ".join(LEVELS)),
 )
 
 
-class Settings:
-    """The values of `SETTINGS` by their names in lower case, None where unset; ValueError names a bad variable."""
+class Settings(SimpleNamespace):
+    """The values of `SETTINGS` by their names in lower case, None where unset.
 
-    def __getattr__(self, name: str) -> Any:  # says to the type checker that there are some
-        raise AttributeError(name)
+    Raises ValueError, which names the variable.
+    """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
+        super().__init__()
         for name, cast, default, _ in SETTINGS:
             text = environ.get(name) or default
             try:
@@ -250,36 +215,71 @@ class Settings:
         if self.min_uid > self.max_uid:
             raise ValueError(f"MIN_UID: {self.min_uid} is above MAX_UID, {self.max_uid}")
 
-    def tls(self) -> ssl.SSLContext | None:
-        if not self.tls_cert:
-            return None
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        try:  # the empty passphrase keeps OpenSSL from asking for one on the terminal
-            context.load_cert_chain(self.tls_cert, self.tls_key, password="")
-        except OSError as error:  # ssl.SSLError is one
-            raise ValueError(
-                f"TLS_CERT: cannot be loaded with TLS_KEY: {error.strerror or error}"
-            ) from None
-        return context
+
+def load_token(settings: Settings) -> bytes:
+    """The secret that callers must send, b"" for none; ValueError where its file is no good."""
+    path = settings.auth_token_file
+    if not path:
+        return (settings.auth_token or "").encode()
+    try:
+        with open(path, encoding="latin-1", newline="") as file:
+            text = file.read(8192)
+        return read_token(re.sub(r"\r?\n\Z", "", text)).encode()
+    except OSError as error:
+        text = f"{path!r} cannot be read: {error.strerror}"
+        raise ValueError(f"AUTH_TOKEN_FILE: {text}") from None
+    except ValueError as error:
+        raise ValueError(f"AUTH_TOKEN_FILE: {error}") from None
+
+
+def load_tls(settings: Settings) -> ssl.SSLContext | None:
+    """What TLS needs, None where it is off; ValueError where the files are no good."""
+    if not settings.tls_cert:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        # the empty passphrase keeps OpenSSL from asking for one on the terminal
+        context.load_cert_chain(settings.tls_cert, settings.tls_key, password="")
+    except OSError as error:  # ssl.SSLError is one
+        text = error.strerror or error
+        raise ValueError(f"TLS_CERT: cannot be loaded with TLS_KEY: {text}") from None
+    return context
 
 
 # --- PAM ---------------------------------------------------------------------------------------
 
 # The names of the return codes, 0 to 31, without PAM_ (Linux-PAM, security/_pam_types.h).
 CODES = """
-SUCCESS OPEN_ERR SYMBOL_ERR SERVICE_ERR SYSTEM_ERR BUF_ERR PERM_DENIED AUTH_ERR CRED_INSUFFICIENT AUTHINFO_UNAVAIL
-USER_UNKNOWN MAXTRIES NEW_AUTHTOK_REQD ACCT_EXPIRED SESSION_ERR CRED_UNAVAIL CRED_EXPIRED CRED_ERR NO_MODULE_DATA
-CONV_ERR AUTHTOK_ERR AUTHTOK_RECOVERY_ERR AUTHTOK_LOCK_BUSY AUTHTOK_DISABLE_AGING TRY_AGAIN IGNORE ABORT AUTHTOK_EXPIRED
-MODULE_UNKNOWN BAD_ITEM CONV_AGAIN INCOMPLETE
+SUCCESS OPEN_ERR SYMBOL_ERR SERVICE_ERR SYSTEM_ERR BUF_ERR PERM_DENIED AUTH_ERR CRED_INSUFFICIENT
+AUTHINFO_UNAVAIL USER_UNKNOWN MAXTRIES NEW_AUTHTOK_REQD ACCT_EXPIRED SESSION_ERR CRED_UNAVAIL
+CRED_EXPIRED CRED_ERR NO_MODULE_DATA CONV_ERR AUTHTOK_ERR AUTHTOK_RECOVERY_ERR AUTHTOK_LOCK_BUSY
+AUTHTOK_DISABLE_AGING TRY_AGAIN IGNORE ABORT AUTHTOK_EXPIRED MODULE_UNKNOWN BAD_ITEM CONV_AGAIN
+INCOMPLETE
 """.split()
+BUF_ERR, CONV_ERR = CODES.index("BUF_ERR"), CODES.index("CONV_ERR")
+# The numbers that follow are security/_pam_types.h's and security/pam_appl.h's as well.
+PAM_TTY, PAM_RHOST, PAM_FAIL_DELAY = 3, 4, 10
+PROMPT_ECHO_OFF, PROMPT_ECHO_ON = 1, 2
+DISALLOW_NULL_AUTHTOK = 1
+TTY = b"ugos-auth-proxy"  # some modules refuse to work without one
+
+INVALID, EXPIRED = "Invalid credentials", "Password expired"
+DENIED = ("AUTH_ERR", "CRED_INSUFFICIENT", "USER_UNKNOWN", "MAXTRIES")
+# What the codes that are a no come to after the password was found right.
+REFUSALS = dict.fromkeys(("PERM_DENIED", *DENIED), INVALID)
+REFUSALS |= {"ACCT_EXPIRED": "Account expired"}
+REFUSALS |= {"NEW_AUTHTOK_REQD": EXPIRED, "AUTHTOK_EXPIRED": EXPIRED}
+# What the account phase says of an account by itself. AUTH_ERR is no verdict there: Debian 13's
+# helper could not be forked, or was killed.
+ACTIVE = {"SUCCESS", "NEW_AUTHTOK_REQD", "AUTHTOK_EXPIRED"}
+INACTIVE = {"PERM_DENIED", "CRED_INSUFFICIENT", "USER_UNKNOWN", "MAXTRIES", "ACCT_EXPIRED"}
 REMEDIES = {
-    "AUTHINFO_UNAVAIL": "see that this process may read /etc/shadow, or that the server which PAM asks is there",
-    "MODULE_UNKNOWN": "install the module that the rules of PAM_SERVICE name, or take it out of them",
+    "AUTHINFO_UNAVAIL": "see that this process may read /etc/shadow, or that the server which "
+    "PAM asks is there",
+    "MODULE_UNKNOWN": "install the module that the rules of PAM_SERVICE name, or take it out",
 }
-ROOM = 2**24 * (1 + len(os.sched_getaffinity(0)))
-MEMORY_LIMITS = resource.RLIMIT_AS, resource.RLIMIT_DATA
-PAM_FAIL_DELAY = 10  # security/pam_appl.h; python-pam has no name for it
+NOBODY = "ugos-auth-proxy-nobody"  # a name that no account has
 
 
 class Verdict(NamedTuple):
@@ -289,294 +289,382 @@ class Verdict(NamedTuple):
     reason: str
 
 
-INVALID, EXPIRED = "Invalid credentials", "Password expired"
-UNASKED = Verdict(INVALID, "UNASKED")  # until PAM has spoken
-# What the codes that are a no come to after the password was found right; before that, all are INVALID.
-REFUSALS = dict.fromkeys(
-    "PERM_DENIED AUTH_ERR CRED_INSUFFICIENT USER_UNKNOWN MAXTRIES".split(), INVALID
-)
-REFUSALS |= {
-    "ACCT_EXPIRED": "Account expired",
-    "NEW_AUTHTOK_REQD": EXPIRED,
-    "AUTHTOK_EXPIRED": EXPIRED,
-}
+class Message(ctypes.Structure):
+    _fields_ = (("style", ctypes.c_int), ("text", ctypes.c_char_p))  # struct pam_message
+
+
+class Response(ctypes.Structure):
+    _fields_ = (("text", ctypes.c_void_p), ("code", ctypes.c_int))  # struct pam_response
+
+
+libc.calloc.restype = libc.strdup.restype = ctypes.c_void_p
+libc.calloc.argtypes = (ctypes.c_size_t, ctypes.c_size_t)
+libc.strdup.argtypes = (ctypes.c_void_p,)
+
+
+MESSAGES = ctypes.POINTER(ctypes.POINTER(Message))
+RESPONSES = ctypes.POINTER(ctypes.POINTER(Response))
+Converse = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, MESSAGES, RESPONSES, ctypes.c_void_p)
+
+
+@Converse  # type: ignore[untyped-decorator]
+def converse(count: int, messages: Any, responses: Any, password: int | None) -> int:
+    """Answer modules that prompt (pam_conv(3)); `password` is the address of one, or None.
+
+    It goes to every prompt without echo; no other prompt can be answered.
+    """
+    styles = [messages[n].contents.style for n in range(count)]
+    if PROMPT_ECHO_ON in styles or (PROMPT_ECHO_OFF in styles and not password):
+        return CONV_ERR
+    block = libc.calloc(count, ctypes.sizeof(Response))
+    if not block:
+        return BUF_ERR
+    answers = ctypes.cast(block, ctypes.POINTER(Response))
+    for n, style in enumerate(styles):
+        if style == PROMPT_ECHO_OFF:
+            answers[n].text = libc.strdup(password)  # PAM frees it, and `answers`
+    responses[0] = answers
+    return 0
+
+
+class Conversation(ctypes.Structure):
+    _fields_ = (("function", Converse), ("password", ctypes.c_char_p))  # struct pam_conv
+
+
+class Pam:
+    """libpam with one service name. Every question is by itself, so any thread may ask."""
+
+    def __init__(self, service: str) -> None:
+        self.service = service.encode()
+        self.libpam = ctypes.CDLL("libpam.so.0")
+        self.phases = {"auth": self.libpam.pam_authenticate, "account": self.libpam.pam_acct_mgmt}
+        for function in (*self.phases.values(), self.libpam.pam_end):
+            function.argtypes = (ctypes.c_void_p, ctypes.c_int)
+        # PyDLL keeps the interpreter lock: for a call this short, to let it go costs more
+        self.set_item = ctypes.PyDLL("libpam.so.0").pam_set_item
+        self.set_item.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
+        # libpam calls this instead of sleeping; abs(3) needs no interpreter and changes nothing
+        self.no_delay = ctypes.cast(libc.abs, ctypes.c_void_p)
+        # A handle that stays open keeps the modules mapped: a fifth of the cost of a login.
+        self.kept = ctypes.c_void_p()
+        nobody = Conversation(converse, None)
+        self.libpam.pam_start(self.service, b"", ctypes.byref(nobody), ctypes.byref(self.kept))
+
+    def ask(self, username: str, password: str, rhost: str, *phases: str) -> tuple[str, str]:
+        """The name of the code in which the question ends, and the phase that has said it.
+
+        Without a username or a password, a module that asks for it gets no answer.
+        """
+        conversation = Conversation(converse, password.encode() or None)
+        handle = ctypes.c_void_p()
+        start = self.libpam.pam_start
+        name = os.fsencode(username) or None
+        code = start(self.service, name, ctypes.byref(conversation), ctypes.byref(handle))
+        said_by = "start"
+        if code:
+            return code_name(code), said_by
+        items = ((PAM_FAIL_DELAY, self.no_delay), (PAM_TTY, TTY), (PAM_RHOST, rhost.encode()))
+        for item, value in items:
+            code = code or self.set_item(handle, item, value)
+        for phase in phases:
+            if code:
+                break
+            # without the flag, `nullok` lets any password in where none is set
+            code, said_by = self.phases[phase](handle, DISALLOW_NULL_AUTHTOK), phase
+        self.libpam.pam_end(handle, code)
+        return code_name(code), said_by
+
+    def check(self, username: str, password: str, rhost: str) -> Verdict:
+        """Whether the password is right and the account may log in; Error where PAM is silent."""
+        code, phase = self.ask(username, password, rhost, "auth", "account")
+        if code == "SUCCESS":
+            return Verdict("", "PAM_SUCCESS")
+        if code in REFUSALS:
+            return Verdict(REFUSALS[code] if phase == "account" else INVALID, f"PAM_{code}")
+        raise no_verdict(code)
+
+    def is_active(self, username: str) -> bool:
+        """What the account phase says of an account; Error where that is no verdict."""
+        code, _ = self.ask(username, "", "localhost", "account")
+        if code not in ACTIVE | INACTIVE:
+            raise no_verdict(code)
+        return code in ACTIVE
+
+    def probe(self, username: str) -> None:
+        """Raise Error unless both phases of the stack answer; `username` is an account.
+
+        The auth phase is asked without a username first: pam_unix takes no notice of that in the
+        system's log, while an unknown name looks like an attack there, at every probe.
+        """
+        self.is_active(username)
+        for name in "", NOBODY:
+            code, _ = self.ask(name, "x" if name else "", "localhost", "auth")
+            if code in DENIED or (code == "CONV_ERR" and not name):
+                return
+        if code == "PERM_DENIED":  # what libpam says when no module has said anything
+            text = "PAM has no module that checks passwords; see the rules of PAM_SERVICE"
+            raise Error(503, text, "PAM_PERM_DENIED")
+        if code not in REFUSALS and code != "SUCCESS":
+            raise no_verdict(code)
+
+
+def code_name(code: int) -> str:
+    return CODES[code] if 0 <= code < len(CODES) else str(code)
+
+
+def no_verdict(code: str) -> Error:
+    remedy = REMEDIES.get(code, "the log of the system may say why")
+    return Error(503, f"PAM gave no verdict: PAM_{code}; {remedy}", f"PAM_{code}")
+
+
+# What crypt(3) takes: 16 MB with yescrypt, for this turn at PAM and for each of the others.
+HASHING = 2**24 * (1 + len(os.sched_getaffinity(0)))
 
 
 def need_memory() -> None:
-    """Raise MemoryError without room for what crypt(3) takes: 16 MB for each turn at PAM, with yescrypt. Where it has
-    none, pam_unix says that the password is wrong. Asked after a refusal, and under a limit before, as other logins
-    may have it for a while."""
+    """Raise MemoryError without room for crypt(3): pam_unix calls the password wrong then."""
     try:
-        mmap.mmap(-1, ROOM, mmap.MAP_PRIVATE).close()
+        mmap.mmap(-1, HASHING, mmap.MAP_PRIVATE).close()
     except OSError:
         raise MemoryError from None
 
 
-class Attempt(pam.pam):
-    """One question to PAM, asked once, by python-pam (2.0.2 and 2.1.0), whose calls to libpam these methods replace."""
-
-    libpam: ClassVar[dict[str, Any]]  # what is bound of it
-
-    @classmethod
-    def load(cls, service: str) -> None:
-        """Load libpam, and map the modules of `service` by a handle that stays open: a fifth of the cost of a login."""
-        os.environ.pop(
-            "DISPLAY", None
-        )  # python-pam makes items of it, and raises where it is not text
-        bound = vars(pam.pam())  # type: ignore[no-untyped-call]
-        for name in bound.keys() - vars(cls).keys():
-            setattr(
-                cls, name, bound[name]
-            )  # once: python-pam 2.0.2's constructor, which does it, runs ldconfig
-        # PyDLL keeps the interpreter lock: for a call this short, letting it go costs more than the call
-        libpam = ctypes.PyDLL("libpam.so.0")
-        libpam.pam_set_item.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p]
-        # libpam calls this instead of sleeping; abs(3) does nothing with its argument and needs no interpreter
-        no_delay = ctypes.cast(ctypes.CDLL(None).abs, ctypes.c_void_p)
-        cls.libpam = {**bound, "no_delay": no_delay, "pam_set_item": libpam.pam_set_item}
-        no_conversation, handle = (ctypes.c_void_p * 2)(), ctypes.c_void_p()
-        libpam.pam_start(service.encode(), b"", ctypes.byref(no_conversation), ctypes.byref(handle))
-
-    def __init__(self, service: str, rhost: str, account_only: bool = False) -> None:
-        self.messages: list[str] = []
-        self.service, self.rhost = service.encode(), rhost.encode()
-        self.account_only, self.account_phase = account_only, False
-
-    def check(self, username: str, password: str) -> Verdict:
-        """Whether the password is right and the account may log in; raises Error where PAM does not say."""
-        if any(resource.getrlimit(limit)[0] != resource.RLIM_INFINITY for limit in MEMORY_LIMITS):
-            need_memory()
-        # latin-1 is for the modules' prompts, which python-pam decodes: it takes any byte
-        self.authenticate(
-            os.fsencode(username), password.encode(), self.service, None, True, "latin-1", False
-        )
-        name = CODES[self.code] if 0 <= self.code < len(CODES) else str(self.code)
-        if name == "SUCCESS" and self.account_phase:
-            return Verdict("", "PAM_SUCCESS")
-        if name in REFUSALS:
-            need_memory()
-            return Verdict(REFUSALS[name] if self.account_phase else INVALID, f"PAM_{name}")
-        remedy = REMEDIES.get(name, "the log of the system may say why")
-        raise Error(503, f"PAM gave no verdict: PAM_{name}; {remedy}", reason=f"PAM_{name}")
-
-    def pam_authenticate(self, handle: Any, flags: int) -> int:
-        # some modules refuse to work without a TTY
-        items = {
-            PAM_FAIL_DELAY: self.libpam["no_delay"],
-            pam.PAM_TTY: b"ugos-auth-proxy",
-            pam.PAM_RHOST: self.rhost,
-        }
-        for item, value in items.items():
-            if code := self.libpam["pam_set_item"](handle.handle, item, value):
-                return int(code)
-        if self.account_only:
-            return 0
-        # python-pam passes no flags, and then `nullok` lets any password in where none is set
-        return int(self.libpam["pam_authenticate"](handle, flags | pam.PAM_DISALLOW_NULL_AUTHTOK))
-
-    def pam_acct_mgmt(self, handle: Any, flags: int) -> int:
-        self.account_phase = True
-        return int(self.libpam["pam_acct_mgmt"](handle, flags | pam.PAM_DISALLOW_NULL_AUTHTOK))
+# --- Turns -------------------------------------------------------------------------------------
 
 
 class Call:
-    """Something to do in its turn at PAM. `Gate` calls the methods, all but `run` with its lock held."""
+    """Something to do when its turn comes. `Gate` calls the methods, `run` without its lock."""
 
-    run: Callable[[], Verdict]  # does it, in a thread that may be kept as long as PAM likes
     preferred = False  # which of the two lanes it waits in
-    abandon: Callable[[Error], None] | None = None  # set while it runs in the thread that asks
-    verdict = UNASKED
-    error: BaseException | None = None
-    since = 0.0  # when it began to wait, or its turn came
 
-    def __init__(self) -> None:
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self.run = function
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.begun = 0.0  # when its turn came
         self.done = threading.Lock()
         self.done.acquire()
 
     def admit(self) -> bool:
-        """Whether it may run now; if not, it keeps its place."""
+        """Whether it may run now; if not, it keeps its place. Raises Error: it never may."""
         return True
 
     def settle(self) -> None:
-        """Called once, when it has run, hangs, or was given up."""
+        """Its turn is over: it has a `result`, an `error`, or hangs and has neither."""
 
 
 class Gate:
-    """The turns at PAM: at most `limit` calls at once, others wait in order of arrival, in two lanes that take turns.
-    A call that waits for `PATIENCE` seconds, or runs for `HANG`, ends with an Error; one that hangs no longer counts
-    against the limit, until `MAX_HUNG` hang: then none is started. A call runs in the thread that asks while nobody
-    waits. Those that had to wait run in threads kept for them: if each asking thread went on by itself, a processor
-    would stand idle (SHA-512, 16 clients on two: 0.65 of libpam's own rate, against 0.86)."""
+    """So many calls at once, each in a thread that is kept; others wait in order of arrival, in
+    two lanes that take turns. One that waits for `PATIENCE` seconds, or runs for `HANG`, costs
+    its asker an Error. A call that hangs takes its thread with it, and gives its place to
+    another; while `MAX_HUNG` hang, none is begun."""
 
     PATIENCE, HANG, MAX_HUNG = 4.0, 10.0, 8
 
-    def __init__(self, limit: int) -> None:
-        self.limit, self.lock, self.turn = limit, threading.Lock(), True
-        self.work_to_do, self.idle = (
-            threading.Condition(self.lock),
-            0,
-        )  # kept threads, and how many wait for work
+    def __init__(self, name: str, places: int) -> None:
+        self.name, self.places = name, places
+        self.lock = threading.Lock()
         self.lanes = collections.deque[Call](), collections.deque[Call]()
-        self.running, self.hung = set[Call](), set[Call]()
-        for _ in range(limit):
+        self.turn = True  # the lane that is next
+        self.running = set[Call]()
+        self.hung = set[Call]()
+        self.threads = 0  # those that do not hang
+        self.idle: list[_thread.LockType] = []  # of threads that wait for a call; wake one by it
+        for _ in range(places):
             self.start_thread()
 
-    def ask(self, call: Call, abandon: Callable[[Error], None] | None = None) -> Verdict:
-        """The verdict of `call`, run in its turn; raises what it raised, or Error. With `abandon`, it may run in this
-        thread; if that hangs, another one calls `abandon`, to answer without waiting, and this one is to end."""
+    def ask(self, call: Call) -> Any:
+        """What `call.run` returns; raises what it raises, or Error."""
         with self.lock:
             if len(self.hung) >= self.MAX_HUNG:
-                raise Error(
-                    503,
-                    f"PAM hangs: {self.MAX_HUNG} calls have not returned; see the modules of PAM_SERVICE",
-                )
-            alone, call.since = not any(self.lanes), time.monotonic()
+                text = f"{self.name} hangs: {self.MAX_HUNG} calls have not returned"
+                raise Error(503, text, "HANG")
             self.lanes[call.preferred].append(call)
-            if abandon and alone and self.take():
-                call.abandon = abandon
-            else:
-                self.wake()
-        if call.abandon:
-            self.perform(call)
-            with self.lock:
-                self.wake()
-        call.done.acquire()  # `sweep` sees to it that this ends
+            self.wake()
+        if not call.done.acquire(timeout=self.PATIENCE):
+            self.withdraw(call)
+            until = call.begun + self.HANG
+            if not call.done.acquire(timeout=max(0, until - time.monotonic())):
+                self.abandon(call)
         if call.error:
             raise call.error
-        return call.verdict
+        return call.result
 
-    def perform(self, call: Call) -> None:
-        try:
-            call.verdict = call.run()
-        except BaseException as error:  # noqa: BLE001 - `ask` raises it again
-            call.error = call.error or error
+    def withdraw(self, call: Call) -> None:
         with self.lock:
-            self.hung.discard(call)  # it came back after all
+            if call in self.lanes[call.preferred]:
+                self.lanes[call.preferred].remove(call)
+                text = f"{self.name} is busy: no turn within 4 seconds"
+                raise Error(503, text, "PATIENCE")
+
+    def abandon(self, call: Call) -> None:
+        with self.lock:
             if call in self.running:
-                self.end(call)
-
-    def end(self, call: Call, error: BaseException | None = None) -> None:
-        """Give the one who asked his answer. The lock is held."""
-        self.running.discard(call)
-        call.error = error or call.error
-        try:
-            call.settle()
-        finally:
-            call.done.release()
-
-    def take(self) -> Call | None:
-        """Start the call whose turn it is. The lock is held."""
-        if len(self.running) >= self.limit or len(self.hung) >= self.MAX_HUNG:
-            return None
-        for preferred in (self.turn, not self.turn):
-            for call in self.lanes[preferred]:
-                if call.admit():
-                    self.lanes[preferred].remove(call)
-                    self.running.add(call)
-                    self.turn, call.since = not preferred, time.monotonic()
-                    self.wake()  # for the one after it
-                    return call
-        return None
+                self.running.remove(call)
+                self.hung.add(call)
+                self.threads -= 1
+                call.settle()
+                self.wake()
+                text = f"{self.name} hangs: a call has not returned within 10 seconds"
+                raise Error(503, text, "HANG")
 
     def wake(self) -> None:
-        """See to it that someone serves the lanes. The lock is held."""
-        if len(self.running) < self.limit and any(self.lanes):
-            if self.idle:
-                self.work_to_do.notify()
-            else:  # the others hang, or are about to look for work
-                self.start_thread()
+        """See to it that a free thread looks at the lanes. The lock is held."""
+        if not any(self.lanes):
+            return
+        if self.idle:
+            self.idle.pop().release()
+        elif self.threads < self.places:
+            self.start_thread()
 
     def start_thread(self) -> None:
         try:
             _thread.start_new_thread(self.work, ())
-        except RuntimeError:  # the next call or the next sweep tries again
+            self.threads += 1
+        except RuntimeError:  # the next call tries again
             log("ERROR", "thread", error="no thread to be had")
 
+    def take(self) -> Call | None:
+        """Begin the call whose turn it is. The lock is held."""
+        if len(self.hung) >= self.MAX_HUNG:
+            return None
+        for lane in (self.lanes[self.turn], self.lanes[not self.turn]):
+            for call in list(lane):
+                try:
+                    if not call.admit():
+                        continue
+                except Error as error:
+                    lane.remove(call)
+                    call.error = error
+                    call.done.release()
+                    continue
+                lane.remove(call)
+                call.begun = time.monotonic()
+                self.running.add(call)
+                self.turn = not call.preferred
+                self.wake()  # another may have become possible with this one
+                return call
+        return None
+
     def work(self) -> None:
+        """Run calls for ever, or until one has hung."""
+        woken = threading.Lock()
+        woken.acquire()
         while True:
             with self.lock:
-                while not (call := self.take()):
-                    if self.idle == self.limit:
-                        return
-                    self.idle += 1
-                    self.work_to_do.wait()
-                    self.idle -= 1
-            self.perform(call)
-
-    def sweep(self, now: float) -> None:
-        """End the calls that wait or run too long; called now and then by whoever watches the connections."""
-        with self.lock:
-            for lane in self.lanes:
-                while lane and now - lane[0].since >= self.PATIENCE:
-                    error = Error(503, "PAM is busy: no turn within 4 seconds", reason="PATIENCE")
-                    self.end(lane.popleft(), error)
-            for call in [c for c in self.running if now - c.since >= self.HANG]:
-                error = Error(
-                    503, "PAM hangs: the call has not returned within 10 seconds", reason="HANG"
-                )
-                self.hung.add(call)
-                if call.abandon:
-                    call.abandon(error)
-                self.end(call, ConnectionAbortedError() if call.abandon else error)
-            self.wake()
+                call = self.take()
+                if not call:
+                    self.idle.append(woken)
+            if not call:
+                woken.acquire()
+                continue
+            try:
+                call.result = call.run()
+            except BaseException as error:  # noqa: BLE001 - `ask` raises it again
+                call.error = error
+            with self.lock:
+                if call in self.hung:  # it came back after all, to nobody
+                    self.hung.remove(call)
+                    self.wake()
+                    return
+                self.running.remove(call)
+                call.settle()
+            call.done.release()
 
 
 # --- Accounts ----------------------------------------------------------------------------------
 
-Entry = pwd.struct_passwd
+Row = pwd.struct_passwd
 PASSWD, SHADOW, GROUP = ACCOUNT_FILES = "/etc/passwd", "/etc/shadow", "/etc/group"
 # the rows that NSS reads: it passes over those that begin with + - #, and over ids above MAX_ID
 PASSWD_ROW = rb"(?m)^(?![+#-])%b:[^:\n]*:([0-9]+):([0-9]+):"
 GROUP_ROW = rb"(?m)^(?![+#-])[^:\n]+:[^:\n]*:([0-9]+):([^:\n]*)$"
+SHADOW_ROW = rb"(?m)^%b:(.*)$"
 MAX_ID = 2**32 - 1
 # what HTML takes for an e-mail address (WHATWG, 4.10.5.1.5)
 EMAIL = re.compile(r"[a-zA-Z0-9.!#$%&'*+/=?^_`{|}~-]+@[a-zA-Z0-9-]+(\.[a-zA-Z0-9-]+)*")
+# the formats of hashed passwords, each as crypt(5) of libxcrypt 4.4 has it
+HASHED = re.compile(
+    rb"""(?x)
+      \$y\$ [./A-Za-z0-9]+ \$ [./A-Za-z0-9]{,86} \$ [./A-Za-z0-9]{43}
+    | \$gy\$ [./A-Za-z0-9]+ \$ [./A-Za-z0-9]{,86} \$ [./A-Za-z0-9]{43}
+    | \$7\$ [./A-Za-z0-9]{11,97} \$ [./A-Za-z0-9]{43}
+    | \$2[abxy]\$ [0-9]{2} \$ [./A-Za-z0-9]{53}
+    | \$6\$ (rounds=[1-9][0-9]+\$)? [^$:\n]{1,16} \$ [./0-9A-Za-z]{86}
+    | \$5\$ (rounds=[1-9][0-9]+\$)? [^$:\n]{1,16} \$ [./0-9A-Za-z]{43}
+    | \$sha1\$ [1-9][0-9]+ \$ [./0-9A-Za-z]{1,64} \$ [./0-9A-Za-z]{8,64} [./0-9A-Za-z]{32}
+    | \$md5 (,rounds=[1-9][0-9]+)? \$ [./0-9A-Za-z]{8} \${1,2} [./0-9A-Za-z]{22}
+    | \$1\$ [^$:\n]{1,8} \$ [./0-9A-Za-z]{22}
+    | \$3\$\$ [0-9a-f]{32}
+    | _ [./0-9A-Za-z]{19}
+    | [./0-9A-Za-z]{13,178}
+    """
+)
+
+
+class Passwd(ctypes.Structure):  # the beginning of struct passwd
+    _fields_ = (
+        ("pw_name", ctypes.c_char_p),
+        ("pw_passwd", ctypes.c_char_p),
+        ("pw_uid", ctypes.c_uint),
+    )
+
+
+# Python's own getgrouplist and getpwall keep the interpreter lock, so that a source of NSS that
+# hangs would stop the whole service; ctypes lets it go.
+libc.getpwent.restype = ctypes.POINTER(Passwd)
+IDS, ROOM = ctypes.POINTER(ctypes.c_uint), ctypes.POINTER(ctypes.c_int)
+libc.getgrouplist.argtypes = ctypes.c_char_p, ctypes.c_uint, IDS, ROOM
 
 
 def decoded(value: str) -> str:
-    """A string from pwd or grp as Unicode; bytes that are not UTF-8 become U+FFFD, whatever the locale."""
+    """A string from pwd or grp as Unicode; bytes that are not UTF-8 become U+FFFD."""
     return os.fsencode(value).decode("utf-8", "replace")
 
 
-def read_file(path: str) -> bytes:
-    """The content of an account file; raises Error with the remedy where it cannot be read or is empty."""
+def read_file(path: str, size: int = -1) -> bytes:
+    """What is in an account file; raises Error with the remedy where it cannot be read."""
     try:
         with open(path, "rb") as file:
-            data = file.read(
-                1 if path == SHADOW else -1
-            )  # that it can be read is all we want of shadow
+            data = file.read(size)
+    except PermissionError:
+        raise Error(503, f"{path} cannot be read: {right_to_read(path)}") from None
     except OSError as error:
-        why = error.strerror
-        if isinstance(error, PermissionError):
-            of, groups = os.stat(path), sorted({os.getegid(), *os.getgroups()})
-            way, user = f"uid {of.st_uid}", of.st_uid
-            if of.st_mode & 0o040 and of.st_gid:
-                way, user = f"gid {of.st_gid} as a further group", os.geteuid()
-            why = f"it belongs to uid {of.st_uid} and gid {of.st_gid}, mode {of.st_mode & 0o777:o}; this process has "
-            why += f"uid {os.geteuid()} and gids {groups}: run it with {way} "
-            why += (
-                f"(docker-compose.yml: RUN_AS={user}:{of.st_gid} in .env), or CAP_DAC_READ_SEARCH"
-            )
-        raise Error(503, f"{path} cannot be read: {why}") from None
+        raise Error(503, f"{path} cannot be read: {error.strerror}") from None
     if not data.strip():
         raise Error(503, f"{path} is empty")
     return data
 
 
+def right_to_read(path: str) -> str:
+    """What this process lacks to read a file, and how to give it that."""
+    of = os.stat(path)
+    way, run_as = f"uid {of.st_uid}", f"{of.st_uid}:{of.st_gid}"
+    if of.st_mode & 0o040 and of.st_gid:
+        way, run_as = f"gid {of.st_gid} as a further group", f"{os.geteuid()}:{of.st_gid}"
+    gids = sorted({os.getegid(), *os.getgroups()})
+    return (
+        f"it belongs to uid {of.st_uid} and gid {of.st_gid}, mode {of.st_mode & 0o777:o}; "
+        f"this process has uid {os.geteuid()} and gids {gids}: run it with {way} "
+        f"(docker-compose.yml: RUN_AS={run_as} in .env), or CAP_DAC_READ_SEARCH"
+    )
+
+
 class Mounts:
-    """Which account files are mounted, and whether the host has replaced one (proc(5), /proc/pid/mountinfo)."""
+    """Which account files are mounted by themselves, and whether the host has replaced one."""
+
+    TABLE = "/proc/self/mountinfo"  # proc(5)
 
     def __init__(self) -> None:
-        self.table, self.lock = (
-            os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC),
-            threading.Lock(),
-        )
-        self.points: dict[str, bool] | None = None  # unknown until they are read
+        self.lock = threading.Lock()
+        self.table = os.open(self.TABLE, os.O_RDONLY | os.O_CLOEXEC)
+        self.points = self.read()
 
     def read(self) -> dict[str, bool]:
         """The account files that are mount points, each with whether it is stale."""
-        files, points = {os.fsencode(os.path.realpath(path)): path for path in ACCOUNT_FILES}, {}
-        with open("/proc/self/mountinfo", "rb") as table:
+        files = {os.fsencode(os.path.realpath(path)): path for path in ACCOUNT_FILES}
+        points = {}
+        with open(self.TABLE, "rb") as table:
             for line in table:
                 _, _, _, root, point, *_ = line.split(b" ")
                 if path := files.get(point):
@@ -587,25 +675,24 @@ class Mounts:
         """Raise Error while one is stale."""
         try:
             with self.lock:
-                if select.select((), (), (self.table,), 0)[
-                    2
-                ]:  # the table changed; the kernel says it only once
-                    self.points = None
-                if self.points != {}:
+                # of a change of the table the kernel tells once; that of a mounted file, never
+                changed = select.select((), (), (self.table,), 0)[2]
+                if changed or self.points:
+                    self.points = dict.fromkeys(ACCOUNT_FILES, True)  # until it is known
                     self.points = self.read()
                 stale = [path for path, replaced in self.points.items() if replaced]
         except OSError as error:
-            raise Error(503, f"/proc/self/mountinfo cannot be read: {error.strerror}") from None
+            raise Error(503, f"{self.TABLE} cannot be read: {error.strerror}") from None
         if stale:
-            raise Error(
-                503,
-                f"the mount of {stale[0]} is stale, it is the old file: mount the directory, and restart",
-            )
+            text = f"the mount of {stale[0]} is stale, it is the old file"
+            raise Error(503, f"{text}: mount the directory, and restart")
 
 
-def lookup(username: str) -> Entry | None:
-    """The passwd entry; None only where passwd could be read and has none, else Error: getpwnam(3) hides what fails."""
-    name = username.encode()
+def find_row(name: bytes) -> Row | None:
+    """The row of passwd; None only where passwd could be read and has none, else Error.
+
+    getpwnam(3) calls an account unknown where it could not look.
+    """
     for _ in range(3):  # the file may be replaced between the two looks
         try:
             return pwd.getpwnam(os.fsdecode(name))
@@ -616,52 +703,59 @@ def lookup(username: str) -> Entry | None:
     raise Error(503, f"{PASSWD} has accounts that NSS does not find; see that descriptors are left")
 
 
-def group_names(entry: Entry) -> list[str]:
-    """The groups by getgrouplist(3), primary first; Error where they are not all known, as that hides what fails."""
-    for _ in range(3):
+def group_ids(row: Row) -> list[int]:
+    """getgrouplist(3): the primary group first, each group as often as it is found."""
+    room = ctypes.c_int(64)
+    for _ in range(4):  # it says how much room it needs
+        gids = (ctypes.c_uint * room.value)()
+        name = os.fsencode(row.pw_name)
+        if libc.getgrouplist(name, row.pw_gid, gids, ctypes.byref(room)) >= 0:
+            return gids[: room.value]
+    raise Error(503, "the groups cannot be listed")
+
+
+def group_names(row: Row) -> list[str]:
+    """The names of the groups, primary first, each once; Error where they are not all known.
+
+    getgrouplist(3) leaves out what it could not read.
+    """
+    for _ in range(3):  # the file may be replaced between the two looks
         names, unnamed = {}, set()
-        gids = os.getgrouplist(entry.pw_name, entry.pw_gid)
+        gids = group_ids(row)
         for gid in gids:
             try:
                 names[decoded(grp.getgrgid(gid).gr_name)] = gid
             except KeyError:
                 unnamed.add(gid)
-        rows = [
-            (int(gid), members)
-            for gid, members in re.findall(GROUP_ROW, read_file(GROUP))
-            if int(gid) <= MAX_ID
-        ]
-        expected = {
-            gid for gid, members in rows if os.fsencode(entry.pw_name) in members.split(b",")
-        }
-        if expected <= set(gids) and unnamed.isdisjoint(gid for gid, _ in rows):
+        rows = [(int(gid), members) for gid, members in re.findall(GROUP_ROW, read_file(GROUP))]
+        known = {gid: members for gid, members in rows if gid <= MAX_ID}
+        name = os.fsencode(row.pw_name)
+        expected = {gid for gid, members in rows if name in members.split(b",") and gid <= MAX_ID}
+        if expected <= set(gids) and unnamed.isdisjoint(known):
             return list(names)
     raise Error(503, f"{GROUP} has groups that NSS does not find; see that descriptors are left")
 
 
-def not_served(entry: Entry | None, settings: Settings) -> str:
-    """Why an account is not served, for the log; "" where it is."""
-    if entry is None:
-        return "NO_SUCH_ACCOUNT"
-    if not settings.min_uid <= entry.pw_uid <= settings.max_uid:
-        return "UID_NOT_SERVED"
-    if settings.allowed_groups and not settings.allowed_groups.intersection(group_names(entry)):
-        return "GROUP_NOT_SERVED"
-    return ""
+def is_locked(row: Row) -> bool:
+    """Whether passwd and shadow say that an account is locked, or has expired (shadow(5)).
 
-
-def served_account(settings: Settings) -> str:
-    """The name of an account that is served; raises Error where there is none."""
-    if served := next((entry for entry in pwd.getpwall() if not not_served(entry, settings)), None):
-        return served.pw_name
-    raise Error(
-        503,
-        "no account is served: see MIN_UID, MAX_UID and ALLOWED_GROUPS, and whose /etc/passwd this is",
-    )
+    The hashed password never leaves this function.
+    """
+    found = re.search(SHADOW_ROW % re.escape(os.fsencode(row.pw_name)), read_file(SHADOW))
+    fields = found[1].split(b":") if found else []
+    expires = fields[6] if len(fields) > 6 else b""
+    if expires.isdigit() and 0 < int(expires) <= time.time() // 86_400:
+        return True
+    if row.pw_passwd != "x":  # noqa: S105
+        return not HASHED.fullmatch(os.fsencode(row.pw_passwd))
+    return bool(fields) and not HASHED.fullmatch(fields[0])
 
 
 def full_name(gecos: str, username: str) -> str:
-    """The first GECOS field, `&` standing for the capitalised login name (passwd(5), finger(1)); else the username."""
+    """The first GECOS field, `&` standing for the capitalised login name; else the username.
+
+    The rules are passwd(5)'s and finger(1)'s.
+    """
     field = gecos.partition(",")[0].strip()
     if field in ("", "UGREEN USER"):  # UGOS writes this placeholder for everybody
         return username
@@ -669,7 +763,7 @@ def full_name(gecos: str, username: str) -> str:
 
 
 def email(gecos: str) -> str:
-    """The first e-mail address that stands by itself, or as `Name <address>`, in a GECOS field or subfield; else ""."""
+    """The first e-mail address that is a field or subfield of GECOS, or in one as `Name <...>`."""
     for field in re.split("[,;]", gecos):
         address = re.sub(r"^[^<>]*<([^<>]*)>$", r"\1", field.strip()).strip()
         if len(address) <= 254 and EMAIL.fullmatch(address):
@@ -677,11 +771,101 @@ def email(gecos: str) -> str:
     return ""
 
 
+def names_between(lowest: int, highest: int) -> Iterator[bytes]:
+    """The names of the accounts that NSS lists and whose uid lies between the two."""
+    libc.setpwent()
+    try:
+        while row := libc.getpwent():
+            if lowest <= row.contents.pw_uid <= highest:
+                yield row.contents.pw_name
+    finally:
+        libc.endpwent()
+
+
+class Account(NamedTuple):
+    """What a username stands for: `name` is as passwd has it; `refusal` says, for the log, why
+    it is not served, and is "" where it is. Without a `row` there is no such account."""
+
+    name: str
+    row: Row | None
+    refusal: str
+
+
+class Accounts:
+    """The accounts that are served, read anew for every question."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.lowest, self.highest = settings.min_uid, settings.max_uid
+        self.groups = settings.allowed_groups
+        self.mounts = Mounts()
+
+    def find(self, username: str) -> Account:
+        self.mounts.check()
+        row = find_row(username.encode())
+        if self.groups:
+            read_file(GROUP, 1)  # that it cannot be read is said of every name
+        name = decoded(row.pw_name) if row else username
+        return Account(name, row, self.refusal(row))
+
+    def refusal(self, row: Row | None) -> str:
+        if row is None:
+            return "NO_SUCH_ACCOUNT"
+        if not self.lowest <= row.pw_uid <= self.highest:
+            return "UID_NOT_SERVED"
+        if self.groups and not self.groups.intersection(group_names(row)):
+            return "GROUP_NOT_SERVED"
+        return ""
+
+    def describe(self, username: str) -> tuple[Row, bool, dict[str, Any]] | None:
+        """The row of a served account, whether the files say that it is locked, and what
+        /user-info says of it; None where there is none."""
+        account = self.find(username)
+        row, name = account.row, account.name
+        if row is None or account.refusal:
+            return None
+        gecos = decoded(row.pw_gecos)
+        described = {
+            "exists": True,
+            "username": name,
+            "uid": row.pw_uid,
+            "gid": row.pw_gid,
+            "full_name": full_name(gecos, name),
+            "email": email(gecos),
+            "home": decoded(row.pw_dir),
+            "shell": decoded(row.pw_shell),
+            "groups": group_names(row),
+        }
+        return row, is_locked(row), described
+
+    def check(self) -> None:
+        """Raise Error where a refusal could come of a file that cannot be read."""
+        read_file(PASSWD, 1)
+        read_file(SHADOW, 1)
+
+    def check_all(self) -> str:
+        """The name of a served account, if there is one that is not locked; raises Error where
+        there is none, or a file cannot be used."""
+        self.mounts.check()
+        for path in ACCOUNT_FILES:
+            read_file(path)
+        locked = ""
+        for name in names_between(self.lowest, self.highest):
+            row = find_row(name)
+            if row and not self.refusal(row):
+                if not is_locked(row):
+                    return row.pw_name
+                locked = locked or row.pw_name
+        if locked:
+            return locked
+        text = "see MIN_UID, MAX_UID and ALLOWED_GROUPS, and whose /etc/passwd this is"
+        raise Error(503, f"no account is served: {text}")
+
+
 # --- Throttle ----------------------------------------------------------------------------------
 
 
 class Client(NamedTuple):
-    """Where a login comes from: its address, and what the failure count goes by (IPv6: the /64)."""
+    """Where a login comes from: its address, and what it is counted by (of IPv6, the /64)."""
 
     address: str
     network: str
@@ -693,195 +877,287 @@ def read_client(address: str) -> Client:
         raise ValueError("an address with a zone")
     ip = ipaddress.ip_address(address)
     ip = getattr(ip, "ipv4_mapped", None) or ip
-    return Client(
-        str(ip), str(ip if ip.version == 4 else ipaddress.ip_network((ip, 64), strict=False))
-    )
+    if ip.version == 4:
+        return Client(str(ip), str(ip))
+    return Client(str(ip), str(ipaddress.ip_network((ip, 64), strict=False)))
 
 
-class Table(collections.OrderedDict[object, Any]):
+class Table(collections.OrderedDict[Any, Any]):
     """A bounded table: the key that was set longest ago goes first."""
 
-    SIZE = 10_000
+    SIZE = 20_000
 
-    def __setitem__(self, key: object, value: object) -> None:
+    def __setitem__(self, key: Any, value: Any) -> None:
         super().__setitem__(key, value)
         self.move_to_end(key)
         if len(self) > self.SIZE:
             self.popitem(last=False)
 
 
+Refusals = list[tuple[float, str]]  # when each was, and of which client or username
+
+
 class Throttle:
-    """How many refusals a login may collect in a sliding window before nobody asks PAM any more: a username and client
-    `limit`, whether it exists or not; a served username over all clients 10 * `limit`, after which only clients where
-    it has logged in since the start are still asked. One that could be the last allowed waits for those at PAM."""
+    """How many refusals there may be in a sliding window before nobody asks PAM any more.
 
-    def __init__(self, limit: int, window: int) -> None:
-        self.limit, self.window = limit, window
-        self.served, self.unserved, self.totals = Table(), Table(), Table()  # the times of refusals
-        self.places = Table()  # from where which username has logged in since the start
-        self.pending = collections.Counter[object]()  # at PAM now, bounded by the gate
+    A username and client may collect `limit`; a username over all clients, and, `by_client`, a
+    client over all usernames, 10 * `limit`: from then on a login is asked only where that
+    username has logged in from there since the start, its usual place. What could be the last
+    one allowed waits for those that are at PAM. Usernames that are not served are counted alike,
+    in a table of their own, so they never push out those that are.
+    """
 
-    def counts(
-        self, username: str, client: Client, served: bool
-    ) -> list[tuple[Table, object, int, list[float]]]:
-        """What limits this login: each a table, a key, how many refusals it may have, and when the recent ones were."""
-        if not self.limit:
-            return []
-        here = (self.served if served else self.unserved, (username, client.network), self.limit)
-        everywhere = (self.totals, username, 10 * self.limit)
+    def __init__(self, limit: int, window: int, by_client: bool) -> None:
+        self.limit, self.window, self.by_client = limit, window, by_client
+        self.usernames = {True: Table(), False: Table()}  # by whether they are served
+        self.networks = Table()
+        self.usual = Table()  # (username, network)
+        self.pending = collections.Counter[tuple[str, str]]()  # at PAM now
+
+    def recent(self, table: Table, key: str) -> Refusals:
         since = time.monotonic() - self.window
-        counts = [here, everywhere] if served else [here]
-        return [
-            (table, key, most, [t for t in table.get(key, ()) if t > since])
-            for table, key, most in counts
-        ]
+        return [refusal for refusal in table.get(key, ()) if refusal[0] > since]
 
-    def admit(self, username: str, client: Client, served: bool) -> bool:
-        """Whether it may be asked now, and is at PAM until `settle`, or only after those at PAM; Error means never."""
-        counts = self.counts(username, client, served)
-        for table, key, most, times in counts:
-            if table is self.totals and (username, client.network) in self.places:
-                continue
-            if len(times) >= most:
-                seconds = max(1, math.ceil(times[-most] + self.window - time.monotonic()))
-                raise Error(
-                    429, "Too many failed logins", {"Retry-After": str(seconds)}, "THROTTLED"
-                )
-            if len(times) + self.pending[key] >= most:
+    def add(self, table: Table, key: str, of: str) -> None:
+        table[key] = [*self.recent(table, key), (time.monotonic(), of)]
+        while not self.recent(table, oldest := next(iter(table))):
+            del table[oldest]
+
+    def counts(self, username: str, network: str, served: bool) -> list[Any]:
+        """What limits a login: by what its pending ones are found, how many refusals there may
+        be, and when those so far were."""
+        of_username = self.recent(self.usernames[served], username)
+        here = [when for when, at in of_username if at == network]
+        counts = [((username, network), self.limit, here)]
+        if (username, network) not in self.usual:
+            counts.append(((username, ""), 10 * self.limit, [when for when, _ in of_username]))
+            if self.by_client:
+                of_client = [when for when, _ in self.recent(self.networks, network)]
+                counts.append((("", network), 10 * self.limit, of_client))
+        return counts
+
+    def admit(self, username: str, network: str, served: bool) -> bool:
+        """Whether it may be asked now, which is at PAM until `settle`, or only after those that
+        are there now; Error means never."""
+        if self.limit:
+            counts = self.counts(username, network, served)
+            for _, most, times in counts:
+                if len(times) >= most:
+                    seconds = times[-most] + self.window - time.monotonic()
+                    after = str(max(1, math.ceil(seconds)))
+                    raise Error(429, "Too many failed logins", "THROTTLED", Retry_After=after)
+            if any(len(times) + self.pending[key] >= most for key, most, times in counts):
                 return False
-        for _, key, _, _ in counts:
+        for key in (username, network), (username, ""), ("", network):
             self.pending[key] += 1
         return True
 
-    def settle(self, username: str, client: Client, served: bool, verdict: Verdict) -> None:
-        """Count what PAM has said of a login that was admitted."""
-        for table, key, most, times in self.counts(username, client, served):
+    def is_usual(self, username: str, network: str, served: bool) -> bool:
+        return (username, network) in self.usual
+
+    def settle(self, username: str, network: str, served: bool, verdict: Verdict | None) -> None:
+        """Count what PAM has said of a login that was admitted; None: nothing."""
+        for key in (username, network), (username, ""), ("", network):
             self.pending[key] -= 1
             if not self.pending[key]:
                 del self.pending[key]
-            if verdict is not UNASKED and verdict.error:
-                table[key] = [*times, time.monotonic()][-most:]
-        if not verdict.error:
-            self.served.pop((username, client.network), None)
-            self.places[username, client.network] = True
+        if verdict and not verdict.error:
+            self.usual[username, network] = True
+        if not verdict or not self.limit:
+            return
+        table = self.usernames[served]
+        if verdict.error:
+            self.add(table, username, network)
+            if self.by_client:
+                self.add(self.networks, network, username)
+        elif username in table:
+            # they stay those of the username, but no longer this client's
+            refusals = self.recent(table, username)
+            table[username] = [(when, "" if at == network else at) for when, at in refusals]
+
+
+# --- Logins ------------------------------------------------------------------------------------
 
 
 class Login(Call):
-    """A login, waiting for its turn and then for PAM."""
+    """A login, waiting for its turn and then for PAM, which says a Verdict."""
 
     def __init__(
-        self, username: str, password: str, client: Client, entry: Entry | None, server: "Server"
+        self, check: Callable[[], Verdict], throttle: Throttle, *who: *tuple[str, str, bool]
     ) -> None:
-        super().__init__()
-        self.entry, self.password, self.server = entry, password, server
-        self.refusal, self.entered = not_served(entry, server.settings), False
-        self.who = (username, client, not self.refusal)
-        self.preferred = (
-            username,
-            client.network,
-        ) in server.throttle.places  # it has logged in from there
+        super().__init__(check)
+        self.throttle, self.who = throttle, who
+        self.preferred = throttle.is_usual(*who)
 
     def admit(self) -> bool:
-        try:
-            self.entered = self.server.throttle.admit(*self.who)
-        except Error as error:
-            self.error = error
-        return self.entered or self.error is not None
-
-    def run(self) -> Verdict:
-        if (
-            self.error or not self.entry or self.refusal
-        ):  # throttled or not served: no call, but a turn like the others
-            return Verdict(INVALID, self.refusal)
-        return Attempt(self.server.settings.pam_service, self.who[1].address).check(
-            self.entry.pw_name, self.password
-        )
+        return self.throttle.admit(*self.who)
 
     def settle(self) -> None:
-        if self.entered:
-            self.server.throttle.settle(*self.who, self.verdict)
+        self.throttle.settle(*self.who, self.result)
 
 
-def probe(username: str, service: str) -> Verdict:
-    """The question of /ready: do both phases of the stack answer, for one served account and one that none is?"""
-    Attempt(service, "localhost", account_only=True).check(username, "")
-    verdict = Attempt(service, "localhost").check("ugos-auth-proxy-ready", "x")
-    if verdict.reason == "PAM_PERM_DENIED":  # what libpam says when no module has said anything
-        raise Error(
-            503,
-            "PAM has no module that checks passwords; see the rules of PAM_SERVICE",
-            reason=verdict.reason,
-        )
-    return verdict
+class Logins:
+    """What is asked of PAM and of the accounts, each question in its turn.
+
+    The turns at PAM are as many as there are processors: a check keeps one of them busy. To ask
+    whether an account is active is no login, has one turn of its own and delays none.
+    """
+
+    def __init__(self, settings: Settings, by_client: bool) -> None:
+        self.pam = Pam(settings.pam_service)
+        self.accounts = Accounts(settings)
+        self.throttle = Throttle(settings.max_failures, settings.failure_window, by_client)
+        self.turns = Gate("PAM", len(os.sched_getaffinity(0)))
+        self.activity = Gate("PAM, asked whether accounts are active,", 1)
+        self.lookups = Gate("The look-up of an account", 8)
+
+    def check(self, username: str, password: str, client: Client) -> tuple[str, Verdict]:
+        """The account's name as passwd has it, and the verdict; raises Error."""
+        account = self.lookups.ask(Call(partial(self.accounts.find, username)))
+        check = partial(self.ask_pam, account, password, client.address)
+        login = Login(check, self.throttle, account.name, client.network, not account.refusal)
+        return account.name, self.turns.ask(login)
+
+    def ask_pam(self, account: Account, password: str, rhost: str) -> Verdict:
+        """Of an account that is not served, PAM is asked about a name that no account has: so the
+        two cannot be told apart while PAM is out of order."""
+        served = account.row if not account.refusal else None
+        verdict = self.pam.check(served.pw_name if served else NOBODY, password, rhost)
+        if verdict.error or not served:
+            need_memory()
+            self.accounts.check()
+        return verdict if served else Verdict(INVALID, account.refusal)
+
+    def describe(self, username: str) -> dict[str, Any] | None:
+        """What /user-info says of a served account, else None; raises Error."""
+        found = self.lookups.ask(Call(partial(self.accounts.describe, username)))
+        if not found:
+            return None
+        row, locked, described = found
+        if locked:
+            return {**described, "active": False}
+        active = self.activity.ask(Call(partial(self.pam.is_active, row.pw_name)))
+        return {**described, "active": active}
+
+    def probe(self) -> None:
+        """Raise Error unless a login could succeed now."""
+        account = self.lookups.ask(Call(self.accounts.check_all))
+        self.turns.ask(Call(partial(self.pam.probe, account)))
 
 
-# --- HTTP --------------------------------------------------------------------------------------
+class Question:
+    """One look at whether a login could succeed now; `error` is what came of it."""
+
+    def __init__(self) -> None:
+        self.followers: list[threading.Event] = []
+        self.error: Exception | None = None
+
+
+class Probe:
+    """What /ready asks, once for all who ask while it is looked for: one leads, others follow."""
+
+    def __init__(self, look: Callable[[], None]) -> None:
+        self.look = look
+        self.lock = threading.Lock()
+        self.current: Question | None = None
+
+    def join(self, woken: threading.Event) -> tuple[Question, bool]:
+        """The question, and whether the one who joins is to lead; else `woken` is set for him."""
+        with self.lock:
+            leads = self.current is None
+            question = self.current = self.current or Question()
+            if not leads:
+                question.followers.append(woken)
+            return question, leads
+
+    def lead(self, question: Question) -> None:
+        try:
+            self.look()
+        except Exception as error:  # noqa: BLE001 - each who asked raises it
+            question.error = error
+        with self.lock:
+            self.current = None
+        for woken in question.followers:
+            woken.set()
+
+
+# --- Parsing -----------------------------------------------------------------------------------
 
 MAX_LINE, MAX_HEAD, MAX_BODY = 8192, 32_768, 4096
-TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
-LINE = re.compile(
-    rb"([^\0\r\n]*+)(\r\n|\r?\Z)"
-)  # a line of a head, as far as it has come (RFC 9112, 2.2)
-REQUEST_LINE = re.compile(rf"({TOKEN.pattern}) (/[!-~]*) HTTP/1\.([01])")  # RFC 9112, 3
+# The first empty line, however lines end; a CR at the end of the data may be half of CR LF.
+END_OF_HEAD = re.compile(rb"(?:\A|\r\n|\n)(?:\r\n|\n|\r(?=[^\n]))|\r(?=\r)")
+WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110, 5.6.2
+# RFC 9112, 3; the bytes above ASCII are for an answer that helps
+REQUEST_LINE = re.compile(rf"({WORD}) (/[!-~\x80-\xff]*) HTTP/1\.([01])")
+HEADER = re.compile(rf"({WORD}):[ \t]*([^\0\r\n]*?)[ \t]*")
 CLOSE = re.compile(r"(?i)(^|,)[ \t]*close[ \t]*(,|$)")  # among the options of Connection
 NOT_IN_NAMES = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff:/]")  # the ranges: Unicode Cc and Cs
 
 
+def head_size(data: bytes | bytearray, searched: int) -> int:
+    """How many bytes of `data` are the head of a request, 0 while it is not whole.
+
+    The first `searched` bytes have been looked at before. Raises Error beyond the limits.
+    """
+    end = END_OF_HEAD.search(data, max(0, searched - 3))
+    size = end.end() if end else len(data)
+    if min(size, len(data)) > MAX_LINE and not re.search(rb"[\r\n]", data[: MAX_LINE + 1]):
+        raise Error(414, f"Request line is too long: at most {MAX_LINE} bytes")
+    if size > MAX_HEAD:
+        raise Error(431, f"Request head is too large: at most {MAX_HEAD} bytes")
+    return size if end else 0
+
+
 class Head:
-    """The head of a request, parsed as it arrives, strictly (RFC 9112): what two parsers could read in two ways is 400.
-    Header names are lower case, repeated values joined by ", "; `size` is the head's, `length` the body's."""
+    """The head of a request. Header names are in lower case, repeated ones joined by ", "
+    (RFC 9110, 5.3); `length` is the body's."""
 
     def __init__(self) -> None:
         self.method = self.path = self.query = ""
-        self.version, self.size, self.length, self.keep_alive = 1, 0, 0, False
+        self.version = 1  # what follows HTTP/1.
         self.headers: dict[str, str] = {}
+        self.length = 0
+        self.keep_alive = False
 
-    def feed(self, data: bytes) -> bool:
-        """Parse on in `data`, all that has come since the request began; True when the head is whole. Raises Error."""
-        while match := LINE.match(data, self.size):
-            line, whole = match[1].decode("latin-1"), match[2] == b"\r\n"
-            if not self.method and len(line) > MAX_LINE:
-                raise Error(414, f"Request line is too long: at most {MAX_LINE} bytes")
-            if self.method and match.end() > MAX_HEAD:
-                raise Error(431, f"Request head is too large: at most {MAX_HEAD} bytes")
-            if self.method and line:
-                self.header(line, whole)
-            elif whole and not self.method:
-                request = REQUEST_LINE.fullmatch(line)
-                if not request:
-                    raise Error(400, "Bad request: the request line is not METHOD /target HTTP/1.1")
-                self.method, target, version = request.groups()
-                self.path, _, self.query = target.partition("?")
-                self.version = int(version)
-            if not whole:
-                return False
-            self.size = match.end()
-            if not line:
-                break
-        else:
-            raise Error(400, "Bad request: a NUL, or a CR or LF by itself, in the head")
+    def read(self, text: str) -> None:
+        """Read all of it, strictly: what two parsers could read in two ways raises Error, and
+        what was read before that stays."""
+        line, *lines = text.split("\r\n")
+        found = REQUEST_LINE.fullmatch(line)
+        if not found:
+            raise Error(400, "Bad request: the request line is not METHOD /target HTTP/1.1")
+        self.method, target, version = found.groups()
+        self.path, _, self.query = target.partition("?")
+        self.version = int(version)
+        if not target.isascii():
+            text = "must be percent-encoded, as in ?username=j%C3%BCrgen for jürgen"
+            raise Error(400, f"Bad request: what is not ASCII {text}")
+        for line in lines[:-2]:
+            self.read_header(line)
+        if lines[-2:] != ["", ""]:
+            raise Error(400, "Bad request: a line of the head does not end in CR LF")
         if self.version == 1 and "host" not in self.headers:
             raise Error(400, "Bad request: no Host header")
         if "transfer-encoding" in self.headers:
             raise Error(501, "Transfer-Encoding is not implemented; send Content-Length")
-        self.keep_alive = self.version == 1 and not CLOSE.search(self.headers.get("connection", ""))
-        return True
+        length = self.headers.get("content-length", "0")
+        if not re.fullmatch("[0-9]{1,10}", length):
+            raise Error(400, "Bad request: Content-Length is not 1 to 10 digits")
+        self.length = int(length)
+        closes = CLOSE.search(self.headers.get("connection", ""))
+        self.keep_alive = self.version == 1 and not closes
 
-    def header(self, line: str, whole: bool) -> None:
-        name, colon, value = line.partition(":")
-        if not TOKEN.fullmatch(name) or (whole and not colon):
-            raise Error(400, "Bad request: a header line is folded, or not NAME: VALUE")
-        name, value = name.lower(), value.strip(" \t")
-        if colon and name in self.headers:
+    def read_header(self, line: str) -> None:
+        found = HEADER.fullmatch(line)
+        if not found:
+            text = "a line of the head is not NAME: VALUE, is folded, or does not end in CR LF"
+            raise Error(400, f"Bad request: {text}")
+        name, value = found[1].lower(), found[2]
+        if name in self.headers:
             if name in ("host", "content-length"):
                 raise Error(400, f"Bad request: two {name.title()} headers")
             value = f"{self.headers[name]}, {value}"
-        if whole:
-            self.headers[name] = value
-            if name == "content-length":
-                if not re.fullmatch("[0-9]{1,10}", value):
-                    raise Error(400, "Bad request: Content-Length is not 1 to 10 digits")
-                self.length = int(value)
+        self.headers[name] = value
 
 
 def read_username(value: str) -> str:
@@ -890,9 +1166,8 @@ def read_username(value: str) -> str:
     if not username:
         raise Error(400, "Username is missing")
     if NOT_IN_NAMES.search(username):
-        raise Error(
-            400, "Username has a control character, an unpaired surrogate, ':' or '/' in it"
-        )
+        text = "a control character, an unpaired surrogate, ':' or '/' in it"
+        raise Error(400, f"Username has {text}")
     if len(username.encode()) > 256:
         raise Error(400, "Username is too long: at most 256 bytes")
     return username
@@ -906,7 +1181,12 @@ def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def read_credentials(body: bytes) -> tuple[str, str]:
-    """Username and password from the JSON body of /validate; raises Error, which never repeats the body."""
+    """Username and password from the JSON body of /validate.
+
+    Raises Error, which never repeats the body.
+    """
+    if not body:
+        raise Error(400, "Body is empty: it must be JSON")
     try:
         # NaN and the like are no JSON (RFC 8259, 6): int() raises ValueError
         fields = json.loads(body.decode(), object_pairs_hook=unique, parse_constant=int)
@@ -934,473 +1214,539 @@ def read_query(query: str) -> str:
     return read_username(names[0])
 
 
-def render(
-    status: int, payload: dict[str, Any], headers: Mapping[str, str], head_only: bool = False
-) -> bytes:
-    body = json.dumps(payload).encode()
-    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    return (
+def render(status: int, payload: Mapping[str, Any], headers: Mapping[str, str]) -> bytes:
+    """An answer as it goes over the wire."""
+    body = json.dumps(payload).encode() + b"\n"
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    head = (
         f"HTTP/1.1 {status} {http.server.BaseHTTPRequestHandler.responses[status][0]}\r\n"
         f"Date: {timestamps(int(time.time()))[1]}\r\n"
         "Content-Type: application/json; charset=utf-8\r\n"
         f"Content-Length: {len(body)}\r\n"
         "Cache-Control: no-store\r\n"
         f"X-Content-Type-Options: nosniff\r\n{lines}\r\n"
-    ).encode("latin-1") + (b"" if head_only else body)
+    )
+    return head.encode("latin-1") + body
 
 
-# The states of a connection; the longest waiting one of the lowest state makes room for a new one.
-WAITING, ANSWERING, BUSY, REFUSED = range(4)
+# --- Connections -------------------------------------------------------------------------------
+
+# What the thread of a connection does: it waits for a whole request; follows another's question
+# of /ready; runs a request; sends an answer; or has to leave.
+WAITING, FOLLOWING, RUNNING, ANSWERING, LEAVING = range(5)
+
+
+class Connection:
+    """An open connection: its `state`, `since` when, and the `deadline` at which it is cut."""
+
+    def __init__(self, transport: socket.socket, deadline: float) -> None:
+        self.transport = transport
+        self.state, self.since, self.deadline = WAITING, time.monotonic(), deadline
+        self.woken = threading.Event()  # set when it may follow no longer
+        self.has_thread = False  # which may have found no memory to begin
+
+    def cut(self) -> None:
+        """End both directions; a thread that waits on it wakes."""
+        with contextlib.suppress(OSError):
+            # not the method of SSLSocket: in TLS only its own thread may speak
+            socket.socket.shutdown(self.transport, socket.SHUT_RDWR)
+        self.woken.set()
+
+
+class Connections:
+    """All open connections, by socket: what the time of a request, the making of room and the
+    stop go by. Those that are leaving do not count against `most`, and are few."""
+
+    TAKING = 1.0  # seconds in which an answer should be taken
+    MAX_LEAVING = 64
+
+    def __init__(self, most: int, timeout: float) -> None:
+        self.most, self.timeout = most, timeout
+        self.lock = threading.Lock()
+        self.all: dict[socket.socket, Connection] = {}
+        self.leaving = 0
+        self.is_open = True
+
+    def add(self, transport: socket.socket) -> Connection:
+        """Let one in, if need be for another; where all run a request, it is leaving at once."""
+        with self.lock:
+            new = Connection(transport, time.monotonic() + self.timeout)
+            if len(self.all) - self.leaving >= self.most:
+                if longest := self.longest_waiting():
+                    self.leave(longest)
+                else:
+                    self.set_leaving(new, self.TAKING)
+            self.all[transport] = new
+            return new
+
+    def longest_waiting(self) -> Connection | None:
+        """Whose place a new one takes: the one that waits, or is slow to take its answer, for
+        the longest time; else the one that has been answering longest."""
+        now = time.monotonic()
+        least: tuple[bool, float] = (True, math.inf)
+        longest = None
+        for connection in self.all.values():
+            if connection.state in (RUNNING, LEAVING):
+                continue
+            taking = connection.state == ANSWERING and now < connection.since + self.TAKING
+            if (taking, connection.since) < least:
+                least, longest = (taking, connection.since), connection
+        return longest
+
+    def leave(self, connection: Connection) -> None:
+        """Count it no longer, and cut it, if it has no answer coming. The lock is held."""
+        answering = connection.state == ANSWERING
+        self.set_leaving(connection, self.TAKING if answering else 0)
+        if connection.deadline <= connection.since:
+            connection.cut()
+
+    def set_leaving(self, connection: Connection, seconds: float) -> None:
+        """It has so long, and no time at all where there are many. The lock is held."""
+        few = self.leaving < self.MAX_LEAVING
+        connection.deadline = connection.since + (seconds if few else 0)
+        connection.state = LEAVING
+        self.leaving += 1
+
+    def enter(self, connection: Connection, state: int) -> None:
+        """Go on to `state`; raises ConnectionAbortedError where it has to leave instead."""
+        now = time.monotonic()
+        with self.lock:
+            if state == WAITING and not self.is_open and connection.state != LEAVING:
+                self.leave(connection)
+            if connection.state == LEAVING:
+                raise ConnectionAbortedError
+            connection.state, connection.since = state, now
+            limited = state in (WAITING, ANSWERING)
+            connection.deadline = now + self.timeout if limited else math.inf
+
+    def remove(self, transport: socket.socket) -> None:
+        with self.lock:
+            connection = self.all.pop(transport, None)
+            if connection and connection.state == LEAVING:
+                self.leaving -= 1
+
+    def sweep(self) -> list[socket.socket]:
+        """Cut what is past its deadline; returns those of them that no thread will close."""
+        now = time.monotonic()
+        with self.lock:
+            late = [each for each in self.all.values() if each.deadline <= now]
+        for connection in late:
+            connection.cut()
+        return [each.transport for each in late if not each.has_thread]
+
+    def close(self) -> None:
+        """Keep none alive any longer, and cut those that wait."""
+        with self.lock:
+            self.is_open = False
+            for connection in self.all.values():
+                if connection.state == WAITING:
+                    self.leave(connection)
+
+    def wait(self, seconds: float) -> None:
+        """Let the others end what they do, for so long."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and self.are_busy():
+            time.sleep(0.02)
+
+    def are_busy(self) -> bool:
+        with self.lock:
+            states = {connection.state for connection in self.all.values()}
+        return bool(states & {FOLLOWING, RUNNING, ANSWERING})
+
+
+# --- Server ------------------------------------------------------------------------------------
+
+
+def fault(error: Exception) -> Error:
+    """What is answered to an exception; one that is not expected is logged."""
+    if isinstance(error, Error):
+        return error
+    if isinstance(error, MemoryError):
+        return Error(503, "There is not enough memory")
+    log_bug(error)
+    if isinstance(error, OSError):
+        return Error(503, f"The system fails: {error.strerror}")
+    return Error(500, "Internal server error", type(error).__name__)
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """A connection. It is WAITING for a complete request, BUSY running it, ANSWERING until the peer has the answer.
-    `deadline` is when it is cut. Whoever has to leave, to make room or for the stop, is not in `server.connections`."""
+    """The requests of one connection."""
 
     disable_nagle_algorithm = True
     rbufsize = 0  # `receive` keeps what has come
     server: "Server"
 
-    def __init__(self, connected: socket.socket, address: str, server: "Server") -> None:
-        self.connection, self.server, self.peer = (
-            connected,
-            server,
-            read_client(address.partition("%")[0]),
-        )
-        self.state, self.deadline = WAITING, time.monotonic() + server.settings.request_timeout
-        self.data = b""  # what has come and is not used yet
-        self.served = False  # by a thread, which may have found no memory to begin
-
-    def enter(self, state: int) -> None:
-        """Go on to `state`; raises ConnectionAbortedError where it has to leave, though not before a ready answer."""
-        now, server = time.monotonic(), self.server
-        with server.lock:
-            if self in server.connections:
-                server.connections.move_to_end(self)
-            elif state != ANSWERING:
-                raise ConnectionAbortedError
-            self.state, self.deadline = state, now + server.settings.request_timeout
-            if state == BUSY:
-                self.arrived, self.deadline = now, math.inf
-
-    def cut(self) -> None:
-        """End both directions; a thread that waits on it wakes. Raw, because in TLS only its thread may speak."""
-        with contextlib.suppress(OSError):
-            socket.socket.shutdown(self.connection, socket.SHUT_RDWR)
+    def setup(self) -> None:
+        super().setup()
+        self.here = self.server.connections.all[self.request]
+        self.here.has_thread = True
+        self.peer = read_client(self.client_address[0].partition("%")[0])
+        self.data = bytearray()  # what has come and is not used yet
 
     def handle(self) -> None:
-        """Serve its requests, end our direction, and drop what still comes until the peer ends his, or it is cut:
-        closing on unread bytes would reset the connection, and the answer might be lost (RFC 9112, 9.6)."""
-        if isinstance(self.connection, ssl.SSLSocket):
-            self.connection.do_handshake()
-        super().handle()
-        if isinstance(self.connection, ssl.SSLSocket):
-            self.connection.setblocking(False)
-            with contextlib.suppress(OSError):
-                self.connection.unwrap()  # says close_notify (RFC 8446, 6.1); the peer's is not waited for
-            self.connection.setblocking(True)
-        self.connection.shutdown(socket.SHUT_WR)  # from here on it is raw
+        """Serve the requests, end our direction, and drop what comes until the peer ends his.
+
+        Closing on unread bytes would reset the connection, and the last answer might be lost
+        (RFC 9112, 9.6).
+        """
+        if self.here.state != LEAVING:  # it has been told that the service is full
+            if isinstance(self.connection, ssl.SSLSocket):
+                self.connection.do_handshake()
+            with contextlib.suppress(ConnectionAbortedError):
+                super().handle()
+            self.end()
         while self.connection.recv(16_384):
             pass
 
+    def end(self) -> None:
+        """End our direction; from then on the connection is raw."""
+        if isinstance(self.connection, ssl.SSLSocket):
+            self.connection.setblocking(False)
+            with contextlib.suppress(OSError):
+                self.connection.unwrap()  # says close_notify (RFC 8446, 6.1), and does not wait
+            self.connection.setblocking(True)
+        self.connection.shutdown(socket.SHUT_WR)
+
+    def enter(self, state: int) -> None:
+        self.server.connections.enter(self.here, state)
+
+    def handle_one_request(self) -> None:
+        """Receive, judge, answer and log one; raises OSError where the peer has gone."""
+        self.head, self.size = Head(), 0
+        self.client = self.peer
+        try:
+            self.receive_request()
+        except Error as error:
+            self.begin()
+            self.refuse(error)
+        else:
+            self.begin()
+            self.run()
+        if not self.close_connection and not self.data:
+            self.receive()
+            self.enter(WAITING)  # until now it was idle
+
     def receive(self) -> None:
         """More bytes into `data`; raises ConnectionError at the end of the stream."""
-        more = self.connection.recv(
-            2048
-        )  # a larger buffer would be kept for each connection that drips
+        more = self.connection.recv(2048)  # a larger buffer would be kept for each that drips
         if not more:
             raise ConnectionResetError
         self.data += more
 
-    def handle_one_request(self) -> None:
-        """Receive, judge, answer and log one request. Raises OSError without a peer."""
-        self.head, self.client, self.username = Head(), self.peer, ""
-        try:
-            self.answer(200, self.judge(), {})
-        except Error as error:
-            self.fail(error)
-        except MemoryError:
-            if self.state == ANSWERING:
-                raise
-            self.fail(Error(503, "There is not enough memory"))
-        except Exception as error:
-            fault = (
-                Error(503, f"The system fails: {error.strerror}")
-                if isinstance(error, OSError)
-                else None
-            )
-            if fault and self.state != BUSY:
-                raise  # the peer is gone, or has to go
-            log_bug(error)  # it costs its request
-            self.fail(fault or Error(500, "Internal server error"))
-        if not self.data and not self.close_connection:
+    def receive_request(self) -> None:
+        """All of a request, judged in the order that the API promises; raises Error."""
+        size = head_size(self.data, 0)
+        while not size:
+            searched = len(self.data)
             self.receive()
-            self.deadline = (
-                time.monotonic() + self.server.settings.request_timeout
-            )  # it was idle until now
-
-    def fail(self, error: Error) -> None:
-        if self.username:  # it is a login
-            result = {200: "invalid", 429: "throttled"}.get(error.status, "error")
-            self.log(
-                "verdict",
-                user=self.username,
-                client=self.client.address,
-                result=result,
-                reason=error.reason,
-            )
-            if error.status in (200, 429):  # a random share keeps refused clients out of step
-                until = self.arrived + self.server.settings.fail_delay * (1 + 0.2 * random.random())  # noqa: S311
-                time.sleep(max(0.0, until - time.monotonic()))
-        _, _, refusal, guarded = ROUTES.get(self.head.path, (None, (), {}, False))
-        own = (200, 400, 401, 413, 415, 429, 503) if guarded else (503,)
-        beside = refusal if error.status in own else {}
-        self.answer(error.status, {**beside, "error": error.text}, error.headers)
-
-    def judge(self) -> dict[str, Any]:
-        """The payload of a yes; raises Error for everything else, in the order that the API promises."""
+            size = head_size(self.data, searched)
         head = self.head
-        while not head.feed(self.data):
+        head.read(self.data[:size].decode("latin-1"))
+        self.size = size + head.length
+        self.judge()
+        expects = head.version == 1 and head.headers.get("expect", "").lower() == "100-continue"
+        if expects and len(self.data) < self.size:
+            self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        while len(self.data) < self.size:
             self.receive()
-        if head.path not in ROUTES:
-            raise Error(404, "Not found")
-        endpoint, methods, _, guarded = ROUTES[head.path]
-        if head.method not in methods:
-            raise Error(405, "Method not allowed", {"Allow": ", ".join(methods)})
-        if guarded and self.server.token:
-            scheme, _, given = head.headers.get("authorization", "").partition(" ")
-            right = hmac.compare_digest(given.strip(" \t").encode("latin-1"), self.server.token)
-            if not right or scheme.lower() != "bearer":
-                raise Error(
-                    401,
-                    "Authorization: Bearer TOKEN is missing or wrong",
-                    {"WWW-Authenticate": "Bearer"},
-                )
-            with contextlib.suppress(
-                ValueError
-            ):  # whoever has the token is believed who the client is
-                self.client = read_client(head.headers.get("x-forwarded-for", ""))
+        self.body = bytes(self.data[size : self.size])
+
+    def judge(self) -> None:
+        """Raise Error for what no endpoint takes."""
+        head = self.head
+        route = ROUTES.get(head.path)
+        if not route:
+            raise Error(404, f"Not found: the endpoints are {ENDPOINTS}")
+        if head.method not in route.methods:
+            raise Error(405, "Method not allowed", Allow=", ".join(route.methods))
+        if route.is_guarded and self.server.token:
+            self.authorize()
         if head.length > MAX_BODY:
             raise Error(413, f"Body is too large: at most {MAX_BODY} bytes")
         kind = head.headers.get("content-type", "").partition(";")[0].strip(" \t")
         if head.path == "/validate" and kind.lower() != "application/json":
             raise Error(415, "Content-Type must be application/json")
-        end = head.size + head.length
-        if (
-            len(self.data) < end
-            and head.version
-            and head.headers.get("expect", "").lower() == "100-continue"
-        ):
-            self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        while len(self.data) < end:
-            self.receive()
-        self.enter(BUSY)
-        return endpoint(self)
 
-    def answer(self, status: int, payload: dict[str, Any], headers: Mapping[str, str]) -> None:
-        head = self.head
-        if self.state == WAITING:
-            self.enter(BUSY)
-        end = head.size + head.length
-        self.close_connection = (
-            not head.keep_alive or len(self.data) < end or self not in self.server.connections
-        )
+    def authorize(self) -> None:
+        """Raise Error without the right token; who has it is believed who the client is."""
+        headers = self.head.headers
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        token = given.strip(" \t").encode("latin-1")
+        if not hmac.compare_digest(token, self.server.token) or scheme.lower() != "bearer":
+            text = "Authorization: Bearer TOKEN is missing or wrong"
+            raise Error(401, text, WWW_Authenticate="Bearer")
+        with contextlib.suppress(ValueError):
+            self.client = read_client(headers.get("x-forwarded-for", ""))
+
+    def begin(self) -> None:
+        self.enter(RUNNING)
+        self.arrived = self.here.since
+
+    def run(self) -> None:
+        route = ROUTES[self.head.path]
+        try:
+            payload = route.endpoint(self)
+        except ConnectionAbortedError:  # it has to leave
+            raise
+        except Exception as error:  # noqa: BLE001 - it costs its request
+            self.refuse(fault(error))
+        else:
+            self.note_request("DEBUG" if route.is_polled else "INFO", 200)
+            self.answer(200, payload, {})
+
+    def refuse(self, error: Error) -> None:
+        if error.status in (500, 503):
+            self.note_request("ERROR", error.status, reason=error.reason)
+        else:
+            self.note_request("INFO", error.status)
+        route = ROUTES.get(self.head.path)
+        beside = route.refusal if route and error.status in route.refused_with else {}
+        self.answer(error.status, {**beside, "error": error.text}, error.headers)
+
+    def answer(self, status: int, payload: Mapping[str, Any], headers: Mapping[str, str]) -> None:
+        """Send an answer, in one write."""
+        unread = len(self.data) < self.size
+        is_open = self.server.connections.is_open
+        self.close_connection = unread or not self.head.keep_alive or not is_open
         if self.close_connection:
             headers = {**headers, "Connection": "close"}
-        data = render(status, payload, headers, self.data.startswith(b"HEAD "))
-        self.data = self.data[end:]
-        self.log(
-            "request",
-            client=self.client.address,
-            method=head.method or "-",
-            path=head.path or "-",
-            status=status,
-        )
+        data = render(status, payload, headers)
+        if self.data.startswith(b"HEAD "):
+            data = data[: data.index(b"\r\n\r\n") + 4]
+        del self.data[: self.size]
         self.enter(ANSWERING)
         self.wfile.write(data)
         self.enter(WAITING)
 
-    def log(self, event: str, **values: object) -> None:
-        log("INFO", event, **values, ms=f"{(time.monotonic() - self.arrived) * 1000:.1f}")
+    def note_request(self, level: str, status: int, **reason: str) -> None:
+        method, path = self.head.method or "-", self.head.path or "-"
+        values = {"client": self.client.address, "method": method, "path": path}
+        self.log(level, "request", **values, status=status, **reason)
+
+    def log(self, level: str, event: str, **values: object) -> None:
+        log(level, event, **values, ms=f"{(time.monotonic() - self.arrived) * 1000:.1f}")
 
     def validate(self) -> dict[str, Any]:
-        head, server = self.head, self.server
-        self.username, password = read_credentials(self.data[head.size : head.size + head.length])
-        server.mounts.check()
-        entry = lookup(self.username)
-        if entry:
-            self.username = decoded(entry.pw_name)
-        verdict = server.gate.ask(
-            Login(self.username, password, self.client, entry, server), self.abandon
-        )
-        if verdict.error:
-            raise Error(200, verdict.error, reason=verdict.reason)
-        self.log(
-            "verdict",
-            user=self.username,
-            client=self.client.address,
-            result="valid",
-            reason=verdict.reason,
-        )
-        return {"valid": True, "username": self.username}
+        username, password = read_credentials(self.body)
+        try:
+            username, verdict = self.server.logins.check(username, password, self.client)
+        except Exception as exception:
+            error = fault(exception)
+            if error.status != 429:
+                self.log_verdict("ERROR", username, "error", error.reason)
+                raise error from None
+            self.log_verdict("INFO", username, "throttled", error.reason)
+            self.hold()
+            raise
+        result = "invalid" if verdict.error else "valid"
+        self.log_verdict("INFO", username, result, verdict.reason)
+        if not verdict.error:
+            return {"valid": True, "username": username}
+        self.hold()
+        return {"valid": False, "error": verdict.error}
 
-    def abandon(self, error: Error) -> None:
-        """Answer in place of the thread that hangs in PAM, without waiting, and cut the connection."""
-        self.head.keep_alive = False  # so no other request follows
-        self.connection.setblocking(False)
-        with contextlib.suppress(OSError):
-            self.fail(error)
-        self.state = WAITING  # also where the peer was gone: `stop` waits for nothing here
-        self.cut()
+    def log_verdict(self, level: str, username: str, result: str, reason: str) -> None:
+        client = self.client.address
+        self.log(level, "verdict", user=username, client=client, result=result, reason=reason)
+
+    def hold(self) -> None:
+        """Wait out FAIL_DELAY; a random share keeps refused clients from coming back in step."""
+        share = 1 + 0.2 * random.random()  # noqa: S311
+        until = self.arrived + self.server.settings.fail_delay * share
+        time.sleep(max(0.0, until - time.monotonic()))
 
     def user_info(self) -> dict[str, Any]:
-        username = read_query(self.head.query)
-        self.server.mounts.check()
-        entry = lookup(username)
-        if not entry or not_served(entry, self.server.settings):
-            raise Error(200, "User not found")
-        name, gecos = decoded(entry.pw_name), decoded(entry.pw_gecos)
-        return {
-            "exists": True,
-            "username": name,
-            "uid": entry.pw_uid,
-            "gid": entry.pw_gid,
-            "full_name": full_name(gecos, name),
-            "email": email(gecos),
-            "home": decoded(entry.pw_dir),
-            "shell": decoded(entry.pw_shell),
-            "groups": group_names(entry),
-        }
+        described = self.server.logins.describe(read_query(self.head.query))
+        return described or {"exists": False, "error": "User not found"}
 
     def health(self) -> dict[str, Any]:
         return {"status": "healthy", "service": "ugos-auth-proxy", "version": __version__}
 
     def ready(self) -> dict[str, Any]:
-        self.server.mounts.check()
-        for path in ACCOUNT_FILES:
-            read_file(path)
-        call = Call()
-        call.run = partial(
-            probe, served_account(self.server.settings), self.server.settings.pam_service
-        )
-        self.server.gate.ask(call)
+        probe, woken = self.server.probe, self.here.woken
+        woken.clear()
+        question, leads = probe.join(woken)
+        if leads:
+            probe.lead(question)
+        else:
+            self.enter(FOLLOWING)
+            woken.wait()
+            self.enter(RUNNING)
+        if question.error:
+            raise question.error
         return {"status": "ready"}
 
 
-# By path: the endpoint, its methods, what stands beside `error` in a refusal, and whether it asks for the token.
-ROUTES: dict[
-    str, tuple[Callable[[Handler], dict[str, Any]], tuple[str, ...], dict[str, Any], bool]
-] = {
-    "/validate": (Handler.validate, ("POST",), {"valid": False}, True),
-    "/user-info": (Handler.user_info, ("GET", "HEAD"), {"exists": False}, True),
-    "/health": (Handler.health, ("GET", "HEAD"), {}, False),
-    "/ready": (Handler.ready, ("GET", "HEAD"), {"status": "not ready"}, False),
+class Route(NamedTuple):
+    """An endpoint. `refusal` stands beside `error` where it is `refused_with` such a status."""
+
+    endpoint: Callable[[Handler], dict[str, Any]]
+    methods: tuple[str, ...]
+    refusal: dict[str, Any]
+    refused_with: tuple[int, ...]
+    is_guarded: bool = False  # by the token
+    is_polled: bool = False  # so often that its success is for DEBUG only
+
+
+READ = ("GET", "HEAD")
+REFUSED_WITH = (400, 401, 413, 415, 429, 503)
+ENDPOINTS = "POST /validate, GET /user-info?username=NAME, GET /health and GET /ready"
+ROUTES = {
+    "/validate": Route(
+        Handler.validate, ("POST",), {"valid": False}, REFUSED_WITH, is_guarded=True
+    ),
+    "/user-info": Route(Handler.user_info, READ, {"exists": False}, REFUSED_WITH, is_guarded=True),
+    "/health": Route(Handler.health, READ, {}, (), is_polled=True),
+    "/ready": Route(Handler.ready, READ, {"status": "not ready"}, (503,), is_polled=True),
 }
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """The listening socket, the `connections`, the longest waiting first, and those `leaving` after their answer."""
+    """The listening socket, and what the handlers of its connections need."""
 
-    allow_reuse_port = (
-        False  # or another process of this user could share the port, and the passwords
-    )
+    allow_reuse_port = False  # or another process of this user could share it, and the passwords
     request_queue_size = 256
     SWEEP = 0.25  # seconds between two looks at the deadlines
-    RESERVE = 16  # descriptors that no connection gets: without one, pam_unix finds no account, which is a refusal
-    MAX_LEAVING = 64  # of those that were not cut, but have their answer on its way
 
     def __init__(self, settings: Settings) -> None:
-        self.settings, self.tls = settings, settings.tls()
-        self.token = (settings.auth_token or settings.auth_token_file or "").encode()
-        self.gate = Gate(len(os.sched_getaffinity(0)))
-        self.throttle, self.mounts = (
-            Throttle(settings.max_failures, settings.failure_window),
-            Mounts(),
-        )
-        self.connections, self.leaving = collections.OrderedDict[Handler, None](), set[Handler]()
-        self.lock, self.next_sweep = threading.RLock(), 0.0
-        self.spare = open("/dev/null", "rb")  # a descriptor, to give up when none is left
+        self.settings = settings
+        self.token = load_token(settings)
+        self.tls = load_tls(settings)
+        self.logins = Logins(settings, by_client=bool(self.token))
+        self.probe = Probe(self.logins.probe)
+        self.connections = Connections(settings.max_connections, settings.request_timeout)
+        self.next_sweep = 0.0
+        address = settings.host, settings.port
         try:
-            self.address_family = socket.getaddrinfo(
-                settings.host, settings.port, type=socket.SOCK_STREAM
-            )[0][0]
-            super().__init__((settings.host, settings.port), Handler)
+            found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)
+            self.address_family = found[0][0]
+            super().__init__(address, Handler)
         except (OSError, UnicodeError) as error:
-            raise ValueError(
-                f"HOST {settings.host!r}, PORT {settings.port}: cannot listen there: {error}"
-            ) from None
+            text = f"HOST {settings.host!r}, PORT {settings.port}: cannot listen there"
+            raise ValueError(f"{text}: {error}") from None
 
     def server_bind(self) -> None:
-        super(http.server.HTTPServer, self).server_bind()  # HTTPServer's own asks DNS for its name
-        self.socket.settimeout(
-            self.SWEEP
-        )  # of `handle_request`, and of `accept`: the peer may be gone by then
+        socketserver.TCPServer.server_bind(self)  # HTTPServer's own asks DNS for its name
+        self.socket.settimeout(self.SWEEP)  # of accept(2): the peer may be gone by then
 
-    def get_request(self) -> tuple[Handler, Any]:  # type: ignore[override]
+    def get_request(self) -> tuple[socket.socket, Any]:
         try:
-            if self.spare.closed:
-                self.spare = open("/dev/null", "rb")
-            connected, peer = self.socket.accept()
-            if (
-                0
-                <= resource.getrlimit(resource.RLIMIT_NOFILE)[0] - self.RESERVE
-                <= connected.fileno()
-            ):
-                connected.close()
-                log("ERROR", "accept", error="the descriptors that are left are for PAM")
-                raise BlockingIOError
+            request, address = self.socket.accept()
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE):
                 log("ERROR", "accept", error=error.strerror)
-                self.spare.close()  # to take the connection and drop it: one that waits for ever is tried for ever
-                time.sleep(0.05)
-                self.socket.accept()[0].close()
+                time.sleep(0.05)  # it is tried again for as long as somebody waits there
             raise
         if self.tls:
-            connected = self.tls.wrap_socket(
-                connected, server_side=True, do_handshake_on_connect=False
-            )
-        return Handler(connected, peer[0], self), peer
+            request = self.tls.wrap_socket(request, server_side=True, do_handshake_on_connect=False)
+        return request, address
 
-    def verify_request(self, request: Handler, client_address: Any) -> bool:  # type: ignore[override]
-        """Whether there is room, which the longest waiting connection makes if need be."""
-        with self.lock:
-            if len(self.connections) >= self.settings.max_connections:
-                waiting = (c for c in self.connections if c.state == WAITING)
-                leaving = next(waiting, None) or min(self.connections, key=lambda c: c.state)
-                if leaving.state == BUSY or (
-                    leaving.state == ANSWERING and len(self.leaving) >= self.MAX_LEAVING
-                ):
-                    self.refuse(request)
-                    return False
-                self.leave(leaving)
-            self.connections[request] = None
-        return True
-
-    def leave(self, connection: Handler) -> None:
-        """Count it no longer; cut it, unless it has an answer coming. The lock is held."""
-        del self.connections[connection]
-        self.leaving.add(connection)
-        if connection.state == WAITING:
-            connection.cut()
-
-    def refuse(self, request: Handler) -> None:
-        """Answer 503 without a thread, and close a second later: a request still on its way would reset the answer."""
-        log(
-            "WARNING",
-            "full",
-            client=request.peer.address,
-            connections=self.settings.max_connections,
-        )
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Whether it gets a thread; where all are busy, only to tell the peer and to wait for
+        its end: a request still on its way would reset the answer."""
+        new = self.connections.add(request)
+        if new.state != LEAVING:
+            return True
+        client = read_client(client_address[0].partition("%")[0]).address
+        most = self.settings.max_connections
+        log("ERROR", "full", client=client, status=503, reason="FULL", connections=most)
         if self.tls:
-            return
-        answer = render(
-            503, {"error": "The service is full"}, {"Retry-After": "2", "Connection": "close"}
-        )
+            return False
+        headers = {"Retry-After": "2", "Connection": "close"}
         with contextlib.suppress(OSError):
-            request.connection.send(answer, socket.MSG_DONTWAIT)
-            request.connection.shutdown(socket.SHUT_WR)
-            if len(self.leaving) < self.MAX_LEAVING:
-                request.state, request.deadline = REFUSED, time.monotonic() + 1
-                self.leaving.add(request)
+            answer = render(503, {"error": "The service is full"}, headers)
+            request.send(answer, socket.MSG_DONTWAIT)
+            request.shutdown(socket.SHUT_WR)
+        return new.deadline > new.since
 
-    def process_request(self, request: Handler, client_address: Any) -> None:  # type: ignore[override]
-        # not by Thread.start(), which waits for the new thread
-        _thread.start_new_thread(self.process_request_thread, (request, client_address))  # type: ignore[arg-type]
+    def process_request(self, request: Any, client_address: Any) -> None:
+        # not by Thread.start(), which waits for the new thread, for ever where it has no memory
+        _thread.start_new_thread(self.process_request_thread, (request, client_address))
 
-    def finish_request(self, request: Handler, client_address: Any) -> None:  # type: ignore[override]
-        request.served = True
-        super(Handler, request).__init__(
-            request.connection, client_address, self
-        )  # serves it to its end
+    def shutdown_request(self, request: Any) -> None:
+        self.connections.remove(request)
+        request.close()
 
-    def shutdown_request(self, request: Handler) -> None:  # type: ignore[override]
-        with self.lock:
-            if request.state == REFUSED and time.monotonic() < request.deadline:
-                return
-            self.connections.pop(request, None)
-            self.leaving.discard(request)
-        request.connection.close()
-
-    def handle_error(self, request: Handler, client_address: Any) -> None:  # type: ignore[override]
+    def handle_error(self, request: Any, client_address: Any) -> None:
         error = sys.exc_info()[1]
+        client = client_address[0]
         if isinstance(error, OSError):
-            log("DEBUG", "closed", client=request.peer.address, error=type(error).__name__)
+            log("DEBUG", "closed", client=client, error=type(error).__name__)
         elif isinstance(error, RuntimeError | MemoryError):
-            log(
-                "ERROR",
-                "thread",
-                client=request.peer.address,
-                error="no thread or memory to be had",
-            )
+            log("ERROR", "thread", client=client, error="no thread or memory to be had")
         elif error:
             log_bug(error)
 
-    def sweep(self) -> None:
-        """End what is past its time: connections, and calls at the gate. To be called all the time."""
+    def service_actions(self) -> None:
+        """Called all the time by `serve_forever`: cut what is past its deadline."""
         now = time.monotonic()
-        if now < self.next_sweep:
-            return
-        self.next_sweep = now + self.SWEEP
-        self.gate.sweep(now)
-        with self.lock:
-            for connection in [c for c in (*self.connections, *self.leaving) if c.deadline < now]:
-                connection.cut()
-                if (
-                    connection.state == REFUSED or not connection.served
-                ):  # it has no thread to close it
-                    self.shutdown_request(connection)
+        if now >= self.next_sweep:
+            self.next_sweep = now + self.SWEEP
+            for request in self.connections.sweep():
+                self.shutdown_request(request)
+
+    def serve(self) -> None:
+        """Serve until `shutdown`; a lack of memory ends no more than a connection."""
+        while True:
+            try:
+                return self.serve_forever(self.SWEEP)
+            except Exception as error:  # noqa: BLE001 - the next connection is served
+                fault(error)
+                time.sleep(self.SWEEP)
+
+    def reload(self) -> None:
+        """Read the token's file and the certificate with its key anew, each by itself."""
+        for name, load in ("token", load_token), ("tls", load_tls):
+            try:
+                setattr(self, name, load(self.settings))
+            except ValueError as error:
+                log("ERROR", "reload", error=error)
+        log("INFO", "reload", tls=bool(self.tls), token=bool(self.token))
 
     def stop(self) -> None:
-        """Accept no more, cut the connections that wait, and let the others end, for at most 10 seconds."""
+        """Accept no more, cut the connections that wait, and let the others end."""
+        self.shutdown()
         self.server_close()
-        with self.lock:
-            for connection in list(self.connections):
-                self.leave(connection)
-        until = time.monotonic() + 10
-        while time.monotonic() < until and any(
-            c.state in (BUSY, ANSWERING) for c in list(self.leaving)
-        ):
-            self.sweep()
-            time.sleep(0.02)
+        self.connections.close()
+        self.connections.wait(10)
 
 
 # --- Start -------------------------------------------------------------------------------------
 
 
 def make_server(settings: Settings) -> Server:
-    """The service, listening but not serving; warns of its surroundings. ValueError: a setting, OSError: the system."""
-    global log_level, log_file
-    log_level = LEVELS[settings.log_level]
-    log_file = os.path.isfile("/dev/fd/2")  # which takes every write at once
+    """The service, listening but not serving; warns of its surroundings.
+
+    Raises ValueError for a setting, OSError for the system.
+    """
+    log.level = LEVELS[settings.log_level]
     server = Server(settings)
-    Attempt.load(settings.pam_service)
     host, port = server.socket.getsockname()[:2]
     if not server.token and not ipaddress.ip_address(host.partition("%")[0]).is_loopback:
         log("WARNING", "no-token", help=f"anyone who reaches {host} can ask; set AUTH_TOKEN")
     name = settings.pam_service.lower()  # as pam_start(3) does
     if not any(os.path.exists(f"{folder}/{name}") for folder in ("/etc/pam.d", "/usr/lib/pam.d")):
-        log(
-            "WARNING",
-            "no-pam-service",
-            help=f"/etc/pam.d/{name} is missing; PAM uses /etc/pam.d/other instead",
-        )
-    for path in server.mounts.read():
-        log(
-            "WARNING",
-            "single-file-mount",
-            help=f"{path} is a mount of its own, which goes stale; mount the directory",
-        )
-    log(
-        "INFO",
-        "start",
-        version=__version__,
-        host=host,
-        port=port,
-        tls=bool(server.tls),
-        token=bool(server.token),
-    )
+        text = f"/etc/pam.d/{name} is missing; PAM uses /etc/pam.d/other instead"
+        log("WARNING", "no-pam-service", help=text)
+    for path in server.logins.accounts.mounts.points:
+        text = f"{path} is a mount of its own, which goes stale; mount the directory"
+        log("WARNING", "single-file-mount", help=text)
+    tls, token = bool(server.tls), bool(server.token)
+    log("INFO", "start", version=__version__, host=host, port=port, tls=tls, token=token)
     return server
+
+
+def allow_descriptors(needed: int) -> None:
+    """Raise the soft limit as far as that; ValueError where the hard one is below it.
+
+    Without a descriptor, pam_unix finds no account, which is a refusal.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        text = f"needs {needed} descriptors (256 more), and the hard limit is {hard}"
+        raise ValueError(f"MAX_CONNECTIONS: {text}; see ulimit -n")
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def notify(server: Server) -> None:
@@ -1409,7 +1755,8 @@ def notify(server: Server) -> None:
     if not path:
         return
     host, port = server.socket.getsockname()[:2]
-    url = f"http{'s' if server.tls else ''}://{f'[{host}]' if ':' in host else host}:{port}"
+    scheme = "https" if server.tls else "http"
+    url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         try:
             systemd.sendto(f"READY=1\nSTATUS={url}".encode(), path)
@@ -1417,44 +1764,41 @@ def notify(server: Server) -> None:
             log("WARNING", "notify", error=error.strerror)
 
 
+def usage() -> str:
+    lines = [f"usage: {sys.argv[0]} [--help | --version]", "", "Settings, in the environment:"]
+    for name, _, default, meaning in SETTINGS:
+        lines.append(f"  {name:<16} {meaning} (default: {default or 'unset'})")
+    return "\n".join(lines)
+
+
 def main(arguments: list[str]) -> int:
     """Run until SIGTERM or SIGINT; the exit status: 0, or 2 for a bad argument or setting."""
-    table = "\n".join(
-        f"  {s.name:<16} {s.meaning} (default: {s.default or 'unset'})" for s in SETTINGS
-    )
-    usage = (
-        f"usage: {sys.argv[0]} [--help | --version]\n\nSettings, as environment variables:\n{table}"
-    )
-    if arguments in (["--help"], ["--version"]):
-        print(usage if arguments == ["--help"] else f"ugos-auth-proxy {__version__}")
+    if arguments == ["--help"]:
+        print(usage())
+        return 0
+    if arguments == ["--version"]:
+        print(f"ugos-auth-proxy {__version__}")
         return 0
     if arguments:
-        print(f"ugos-auth-proxy: unknown argument {arguments[0]!r}\n{usage}", file=sys.stderr)
+        text = f"ugos-auth-proxy: unknown argument {arguments[0]!r}"
+        print(f"{text}\n{usage()}", file=sys.stderr)
         return 2
-    signals = {signal.SIGTERM, signal.SIGINT}
-    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    signals = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # in all threads: they are waited for
     sys.unraisablehook = lambda unraisable: log_bug(unraisable.exc_value or Exception())
     try:
         settings = Settings(os.environ)
-        os.dup2(
-            os.open("/dev/null", os.O_RDONLY), 0
-        )  # python-pam makes items of a terminal there, and may fail
         os.environ.pop("AUTH_TOKEN", None)  # PAM modules and their helpers have no use for it
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = settings.max_connections + 256  # and what PAM opens
-        if soft != resource.RLIM_INFINITY and soft < wanted:
-            wanted = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        allow_descriptors(settings.max_connections + 256)  # for what PAM opens, and what leaves
         server = make_server(settings)
     except (ValueError, OSError) as error:
         print(f"ugos-auth-proxy: {error}", file=sys.stderr)
         return 2
+    _thread.start_new_thread(server.serve, ())
     notify(server)
-    while not (caught := signal.sigtimedwait(signals, 0)):
-        with contextlib.suppress(MemoryError):
-            server.handle_request()
-            server.sweep()
-    log("INFO", "stop", signal=signal.Signals(caught.si_signo).name)
+    while (caught := signal.sigwait(signals)) == signal.SIGHUP:
+        server.reload()
+    log("INFO", "stop", signal=signal.Signals(caught).name)
     server.stop()
     os._exit(0)  # without waiting for calls that hang in PAM
 

@@ -164,7 +164,8 @@ class Load:
 
 # --- What a service holds ------------------------------------------------------------------------
 
-KEPT_THREADS = 1 + len(CPUS)  # accepting, and one for each turn at PAM
+# waiting for signals, accepting, one for each turn at PAM, for each look-up, and for `active`
+KEPT_THREADS = 1 + 1 + len(CPUS) + 8 + 1
 
 
 def await_that(condition: Callable[[], object], what: str) -> None:

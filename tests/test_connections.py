@@ -223,6 +223,54 @@ def test_a_held_refusal_is_not_closed_to_make_room(start: Start) -> None:
         assert refused.answer().json["valid"] is False
 
 
+def full(wire: Wire) -> None:
+    """Ask without taking an answer, until neither side can send any more."""
+    wire.socket.setblocking(False)
+    while select.select([], [wire.socket], [], 0.5)[1]:
+        with contextlib.suppress(BlockingIOError):
+            wire.socket.send(HEALTH * 100)
+
+
+def test_one_that_does_not_take_its_answer_for_a_second_makes_room(start: Start) -> None:
+    service = start(MAX_CONNECTIONS=2, REQUEST_TIMEOUT=60, FAIL_DELAY=3, LOG_LEVEL="INFO")
+    with contextlib.ExitStack() as stack:
+        slow = stack.enter_context(Wire(service))
+        full(slow)
+        (refused,) = held(service, stack, 1)
+        assert service.request("GET", "/health").status == 200
+        until_broken(slow, HEALTH)
+        assert refused.answer().json["valid"] is False
+
+
+def test_an_idle_one_that_has_waited_longer_goes_before_one_that_takes_no_answer(
+    start: Start,
+) -> None:
+    service = start(MAX_CONNECTIONS=2, REQUEST_TIMEOUT=60, LOG_LEVEL="INFO")
+    with contextlib.ExitStack() as stack:
+        idle = stack.enter_context(Wire(service)).send(HEALTH)
+        idle.answer()
+        slow = stack.enter_context(Wire(service))
+        full(slow)
+        assert service.request("GET", "/health").status == 200
+        assert idle.closed()
+
+
+def test_right_logins_come_through_beside_many_who_take_no_answer(start: Start) -> None:
+    service = start(LOG_LEVEL="ERROR", REQUEST_TIMEOUT=60, MAX_CONNECTIONS=64)
+    with contextlib.ExitStack() as stack:
+        wires = []
+        for _ in range(200):
+            wire = stack.enter_context(Wire(service))
+            wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            wire.socket.setblocking(False)
+            wires.append(wire)
+        for _ in range(30):
+            for wire in wires:
+                with contextlib.suppress(OSError):
+                    wire.socket.send(HEALTH * 50)
+            assert service.validate("des", right("des")).json["valid"] is True
+
+
 # --- What the system has no more of
 
 
@@ -240,39 +288,38 @@ def descriptors(service: Service, limit: int | None = None) -> Iterator[None]:
         resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
 
 
-def test_without_a_descriptor_only_the_new_connection_is_lost(service: Service) -> None:
+def test_without_a_descriptor_open_connections_go_on_and_a_new_one_waits(service: Service) -> None:
     with Wire(service) as old:
         old.send(HEALTH).answer()
         await_sockets(service, 1)
-        with descriptors(service):
-            for _ in range(5):
-                with Wire(service) as wire:
-                    assert wire.closed()
-                assert old.send(HEALTH).answer().status == 200
-                answer = old.send(
-                    login("des", right("des"))
-                ).answer()  # no verdict can come of it, or the right one
-                assert (answer.status, answer.json["valid"]) in ((503, False), (200, True))
+        with contextlib.ExitStack() as stack:
+            with descriptors(service):
+                waiting = [stack.enter_context(Wire(service)).send(HEALTH) for _ in range(3)]
+                for _ in range(5):
+                    assert old.send(HEALTH).answer().status == 200
+                    # no verdict can come of it, or the right one
+                    answer = old.send(login("des", right("des"))).answer()
+                    assert (answer.status, answer.json["valid"]) in ((503, False), (200, True))
+                service.wait_for_log("level=ERROR event=accept ")
+            for wire in waiting:
+                assert wire.answer().status == 200
         assert old.send(login("des", right("des"))).answer().json["valid"] is True
     assert service.request("GET", "/ready").status == 200
 
 
-def test_when_there_are_descriptors_again_all_is_as_before(service: Service) -> None:
-    with Wire(service) as old:
-        old.send(HEALTH).answer()
-        with (
-            descriptors(service, limit=3),
-            Wire(service) as new,
-        ):  # not even one that is closed can be had again
-            new.send(HEALTH)
-            assert old.send(HEALTH).answer().status == 200
-        with contextlib.ExitStack() as stack:
-            wires = kept(service, stack, 5)
-            await_sockets(service, 6)
-            with descriptors(service), Wire(service) as wire:
-                assert wire.closed()
-            for wire in (old, *wires):
-                assert wire.send(login("des", right("des"))).answer().json["valid"] is True
+def test_with_too_few_descriptors_nobody_is_refused_wrongly(service: Service) -> None:
+    """pam_unix finds no account then, or no shadow file."""
+    pid = service.process.pid
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    with Wire(service) as wire:
+        wire.send(HEALTH).answer()
+        used = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+        for more in range(8):
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + more, before[1]))
+            answer = wire.send(login("des", right("des"))).answer()
+            assert (answer.status, answer.json["valid"]) in ((503, False), (200, True)), more
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+        assert wire.send(login("des", right("des"))).answer().json["valid"] is True
 
 
 @contextlib.contextmanager

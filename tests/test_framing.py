@@ -3,11 +3,14 @@
 import contextlib
 import itertools
 import re
+import select
 import socket
 
 import pytest
 from conftest import TOKEN, WRONG, Service, Start, right
 from wire import HEALTH, Wire, login, post
+
+import main
 
 REFUSALS: dict[bytes, dict[str, bool]] = {
     b"POST /validate": {"valid": False},
@@ -17,7 +20,7 @@ REFUSALS: dict[bytes, dict[str, bool]] = {
     b"GET /nowhere": {},
 }
 
-# header lines, up to the byte that makes them bad
+# header lines, the last of them bad or with a line end that is
 BAD_HEADERS = {
     "a bare CR as line end": b"Host: nas\rX",
     "a bare LF as line end": b"Host: nas\n",
@@ -74,51 +77,88 @@ BAD_LINES = [
 ]
 
 
-@pytest.mark.parametrize("rest", [b"", b"\r\nX: y\r\n\r\n"], ids=["as soon as seen", "sent whole"])
 @pytest.mark.parametrize("start", REFUSALS, ids=bytes.decode)
 @pytest.mark.parametrize("bad", BAD_HEADERS.values(), ids=BAD_HEADERS)
 def test_a_bad_head_gets_400_and_a_closed_connection(
-    service: Service, bad: bytes, start: bytes, rest: bytes
+    service: Service, bad: bytes, start: bytes
 ) -> None:
     with Wire(service) as wire:
-        response = wire.send(start + b" HTTP/1.1\r\n" + bad + rest).last()
+        response = wire.send(start + b" HTTP/1.1\r\n" + bad + b"\r\nX: y\r\n\r\n").last()
     assert response.status == 400
     assert response.json == {**REFUSALS[start], "error": response.json["error"]}
     assert isinstance(response.json["error"], str)
     assert "Bad request" in response.json["error"]
 
 
+@pytest.mark.parametrize("bad", [b"X : y", b"X: y\0", b"X: a\nY: b", b"X: a\rY: b", b"Host: nas"])
+def test_a_head_is_judged_when_it_is_whole(service: Service, bad: bytes) -> None:
+    with Wire(service) as wire, Wire(service) as other:
+        wire.send(b"GET /health HTTP/1.1\r\nHost: nas\r\n" + bad + b"\r\n")
+        for _ in range(20):  # the service has had the time to judge it
+            assert other.send(HEALTH).answer().status == 200
+        assert not select.select([wire.socket], [], [], 0)[0], "judged before its empty line"
+        assert wire.send(b"\r\n").last().status == 400
+
+
+ENDS = [b"\r\n\r\n", b"\n\n", b"\r\r", b"\n\r\n", b"\r\n\n", b"\r\n\rX", b"\r\r\n"]
+
+
+@pytest.mark.parametrize("end", ENDS, ids=ascii)
+def test_a_head_is_whole_at_its_first_empty_line_however_its_lines_end(
+    service: Service, end: bytes
+) -> None:
+    for line in (b"GET /health HTTP/1.1\r\nHost: nas", b"GET /health HTTP/1.1\nHost: nas", b""):
+        good = line.count(b"\r\n") == 1 and end == ENDS[0]
+        with Wire(service) as wire:
+            assert wire.send(line + end).answer().status == (200 if good else 400)
+
+
+def test_a_head_that_comes_byte_by_byte_is_whole_no_earlier(service: Service) -> None:
+    with Wire(service) as wire, Wire(service) as other:
+        for end in (0, 1, 2):
+            wire.send(HEALTH[: len(HEALTH) - 3] if not end else HEALTH[end - 4 :][:1])
+            assert other.send(HEALTH).answer().status == 200
+            assert not select.select([wire.socket], [], [], 0)[0]
+        assert wire.send(b"\n").answer().status == 200
+
+
 @pytest.mark.parametrize("start", REFUSALS, ids=bytes.decode)
-@pytest.mark.parametrize("rest", [b"", b"X: y\r\n\r\n"], ids=["as soon as seen", "sent whole"])
 def test_a_content_length_that_is_not_1_to_10_digits_gets_400(
-    service: Service, start: bytes, rest: bytes
+    service: Service, start: bytes
 ) -> None:
     with contextlib.ExitStack() as stack:
         wires = [stack.enter_context(Wire(service)) for _ in BAD_LENGTHS]
         for wire, length in zip(wires, BAD_LENGTHS, strict=True):
-            wire.send(
-                start + f" HTTP/1.1\r\nHost: nas\r\nContent-Length: {length}\r\n".encode() + rest
-            )
+            head = f" HTTP/1.1\r\nHost: nas\r\nContent-Length: {length}\r\n\r\n"
+            wire.send(start + head.encode())
         for wire in wires:
             response = wire.last()
             assert response.status == 400
             assert response.json == {**REFUSALS[start], "error": response.json["error"]}
 
 
-@pytest.mark.parametrize("rest", [b"", b"Host: nas\r\n\r\n"], ids=["as soon as seen", "sent whole"])
 @pytest.mark.parametrize("line", BAD_LINES, ids=repr)
-def test_a_bad_request_line_gets_400_and_a_closed_connection(
-    service: Service, line: bytes, rest: bytes
-) -> None:
+def test_a_bad_request_line_gets_400_and_a_closed_connection(service: Service, line: bytes) -> None:
     with Wire(service) as wire:
-        response = wire.send(line + b"\r\n" + rest).last()
+        response = wire.send(line + b"\r\nHost: nas\r\n\r\n").last()
     assert response.status == 400
     assert response.json == {"error": response.json["error"]}
 
 
 def test_a_request_line_that_ends_in_a_bare_lf_gets_400(service: Service) -> None:
     with Wire(service) as wire:
-        assert wire.send(b"GET /health HTTP/1.1\n").last().status == 400
+        assert wire.send(b"GET /health HTTP/1.1\nHost: nas\r\n\r\n").last().status == 400
+
+
+def test_a_target_that_is_not_ascii_is_told_how_to_send_it(service: Service) -> None:
+    for name in ("jürgen".encode(), "jürgen".encode("latin-1")):
+        with Wire(service) as wire:
+            target = b"GET /user-info?username=" + name
+            response = wire.send(target + b" HTTP/1.1\r\nHost: nas\r\n\r\n").last()
+        assert response.status == 400
+        assert response.json == {"exists": False, "error": response.json["error"]}
+        assert "percent-encoded" in response.json["error"]
+        assert "?username=j%C3%BCrgen" in response.json["error"]
 
 
 @pytest.mark.parametrize("start", REFUSALS, ids=bytes.decode)
@@ -147,7 +187,7 @@ def test_a_request_line_may_have_8192_bytes(service: Service) -> None:
     line = b"GET /" + b"x" * (8192 - 14) + b" HTTP/1.1"
     with Wire(service) as wire:
         assert wire.send(line + b"\r\nHost: nas\r\n\r\n").answer().status == 404
-    for longer in (line.replace(b"/", b"/x") + b"\r\n\r\n", b"GET /" + b"x" * (8193 - 5)):
+    for longer in (line.replace(b"/", b"/x", 1) + b"\r\n\r\n", b"GET /" + b"x" * (8193 - 5)):
         with Wire(service) as wire:
             response = wire.send(longer).last()
         assert response.status == 414
@@ -191,7 +231,10 @@ def test_a_known_path_with_a_wrong_method_gets_405_and_allow(service: Service, m
 def test_an_unknown_path_gets_404(service: Service, path: str) -> None:
     for method in ("GET", "POST", "BREW"):
         response = service.request(method, path)
-        assert (response.status, response.json) == (404, {"error": "Not found"})
+        assert response.status == 404
+        assert response.json == {"error": response.json["error"]}
+        assert response.json["error"].startswith("Not found")
+        assert all(name in response.json["error"] for name in main.ROUTES)
 
 
 def test_requests_are_judged_in_the_order_of_the_contract(start: Start) -> None:
@@ -293,7 +336,7 @@ def test_an_answer_leaves_in_one_piece(service: Service) -> None:
         for _ in range(50):
             connection.sendall(HEALTH)
             head, _, body = connection.recv(65_536).partition(b"\r\n\r\n")
-            assert body.endswith(b"}")
+            assert body.endswith(b"}\n")
             assert b"Content-Length: %d\r\n" % len(body) in head + b"\r\n"
 
 

@@ -199,7 +199,7 @@ def tour(start: Start, etc: Etc, tmp_path: Path) -> Iterator[tuple[str, str, Res
         yield ask("DELETE", path)
 
     for method, path in openapi.OPERATIONS:
-        for bad in ("X : y\r\n", "Transfer-Encoding: chunked\r\n\r\n", "X: " + "y" * 32_768):
+        for bad in ("X : y\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n", "X: " + "y" * 32_768):
             with Wire(service) as wire:
                 wire.send(f"{method} {path} HTTP/1.1\r\nHost: nas\r\n{bad}".encode())
                 yield method, path, wire.last(method == "HEAD")
@@ -210,7 +210,7 @@ def tour(start: Start, etc: Etc, tmp_path: Path) -> Iterator[tuple[str, str, Res
                 wire.send(f"{method} {path}?{'x' * 8192}".encode()).last(method == "HEAD"),
             )
     with Wire(service) as wire:
-        yield "", "", wire.send(b"GET health HTTP/1.1\r\n").last()
+        yield "", "", wire.send(b"GET health HTTP/1.1\r\n\r\n").last()
 
     (service.etc.path / "passwd").unlink()
     yield ask("POST", "/validate", credentials("jane.doe"))

@@ -192,29 +192,41 @@ class Step(main.Call):
     def __init__(
         self, name: str, order: list[str], go: threading.Event, preferred: bool = False
     ) -> None:
-        super().__init__()
+        super().__init__(self.step)
         self.name, self.order, self.go, self.preferred = name, order, go, preferred
 
-    def run(self) -> main.Verdict:
+    def step(self) -> str:
         self.order.append(self.name)
         assert self.go.wait(BOUND)
-        return main.Verdict("", "")
+        return self.name
 
 
 def queued(gate: main.Gate) -> int:
     return sum(map(len, gate.lanes))
 
 
-def test_waiting_calls_are_served_in_order_of_arrival_and_two_lanes_take_turns() -> None:
-    gate, order, go = main.Gate(1), list[str](), threading.Event()
-    names = ["first", "s1", "s2", "s3", "s4", "u1", "u2", "s5", "u3"]
-    threads = []
-    for number, name in enumerate(names):
-        call = Step(name, order, go, preferred=name.startswith("u"))
-        threads.append(threading.Thread(target=gate.ask, args=(call,)))
-        threads[-1].start()
-        while not order or queued(gate) < number:
+def ask_in_order(gate: main.Gate, calls: list[Step], ends: list[str]) -> list[threading.Thread]:
+    """Ask for each in a thread of its own, the first of which runs; `ends` is how they ended."""
+
+    def ask(call: Step) -> None:
+        try:
+            ends.append(gate.ask(call))
+        except main.Error as error:
+            ends.append(f"{call.name}: {error.reason}")
+
+    threads = [threading.Thread(target=ask, args=(call,)) for call in calls]
+    for number, thread in enumerate(threads):
+        thread.start()
+        while not calls[0].order or queued(gate) < number:
             time.sleep(0.001)
+    return threads
+
+
+def test_waiting_calls_are_served_in_order_of_arrival_and_two_lanes_take_turns() -> None:
+    gate, order, go = main.Gate("PAM", 1), list[str](), threading.Event()
+    names = ["first", "s1", "s2", "s3", "s4", "u1", "u2", "s5", "u3"]
+    calls = [Step(name, order, go, preferred=name.startswith("u")) for name in names]
+    threads = ask_in_order(gate, calls, [])
     go.set()
     for thread in threads:
         thread.join(BOUND)
@@ -225,36 +237,99 @@ def test_waiting_calls_are_served_in_order_of_arrival_and_two_lanes_take_turns()
 
 
 def test_patience_is_that_of_each_call_by_itself() -> None:
-    gate, order, go, ends = main.Gate(1), list[str](), threading.Event(), list[str]()
-
-    def ask(call: Step) -> None:
-        try:
-            gate.ask(call)
-        except main.Error as error:
-            ends.append(f"{call.name}: {error.reason}")
-
-    calls = [Step(name, order, go) for name in ("runs", "old", "new")]
-    threads = [threading.Thread(target=ask, args=(call,)) for call in calls]
-    for number, thread in enumerate(threads):
-        thread.start()
-        while not order or queued(gate) < number:
-            time.sleep(0.001)
-    calls[2].since += 60
-    gate.sweep(calls[1].since + gate.PATIENCE)
-    threads[1].join(BOUND)
+    gate, order, go, ends = main.Gate("PAM", 1), list[str](), threading.Event(), list[str]()
+    gate.PATIENCE = 0.5
+    runs, old, new = (Step(name, order, go) for name in ("runs", "old", "new"))
+    first, second = ask_in_order(gate, [runs, old], ends)
+    second.join(BOUND)
+    gate.PATIENCE = BOUND
+    third = threading.Thread(target=lambda: ends.append(gate.ask(new)))
+    third.start()
+    while not queued(gate):
+        time.sleep(0.001)
     go.set()
-    for thread in threads:
-        thread.join(BOUND)
-    assert (ends, order) == (["old: PATIENCE"], ["runs", "new"])
+    first.join(BOUND)
+    third.join(BOUND)
+    assert (sorted(ends), order) == (["new", "old: PATIENCE", "runs"], ["runs", "new"])
+
+
+def test_a_call_that_hangs_gives_its_place_to_the_next_at_once() -> None:
+    gate, order, ends = main.Gate("PAM", 1), list[str](), list[str]()
+    gate.HANG = 0.5
+    hangs, goes_on = threading.Event(), threading.Event()
+    goes_on.set()
+    calls = [Step("hangs", order, hangs), Step("next", order, goes_on)]
+    first, second = ask_in_order(gate, calls, ends)
+    first.join(BOUND)
+    second.join(BOUND)
+    assert sorted(ends) == ["hangs: HANG", "next"]
+    assert (len(gate.hung), gate.threads) == (1, 1)
+    hangs.set()  # it comes back after all, and its thread is one too many
+    while gate.hung:
+        time.sleep(0.001)
+    assert gate.ask(Step("after", order, goes_on)) == "after"
+    assert gate.threads == 1
 
 
 def test_a_call_that_raises_gives_back_its_turn() -> None:
-    gate, order, go = main.Gate(1), list[str](), threading.Event()
+    gate, order, go = main.Gate("PAM", 1), list[str](), threading.Event()
     go.set()
     for _ in range(3):
-        broken = Step("broken", order, go)
-        broken.run = lambda: (_ for _ in ()).throw(ZeroDivisionError)  # type: ignore[method-assign]
         with pytest.raises(ZeroDivisionError):
-            gate.ask(broken)
+            gate.ask(main.Call(lambda: 1 // 0))
     gate.ask(Step("right", order, go))
+    assert order == ["right"]
+
+
+class Together(Step):
+    """One of several calls that may run at the same time only when all have been let in."""
+
+    def __init__(
+        self, name: str, order: list[str], go: threading.Event, allowed: list[int]
+    ) -> None:
+        super().__init__(name, order, go)
+        self.allowed = allowed
+
+    def admit(self) -> bool:
+        return self.allowed[0] > 0
+
+    def settle(self) -> None:
+        self.allowed[0] = 2
+
+
+def test_calls_that_become_possible_together_are_begun_together() -> None:
+    """The end of one lets two in: the thread that takes the first wakes another one for the second."""
+    gate, order, go = main.Gate("PAM", 2), list[str](), threading.Event()
+    held, allowed = threading.Event(), [1]
+    first = Together("first", order, held, allowed)
+    others = [Together(name, order, go, allowed) for name in ("second", "third")]
+    threads = [threading.Thread(target=gate.ask, args=(call,)) for call in (first, *others)]
+    threads[0].start()
+    while order != ["first"]:
+        time.sleep(0.001)
+    allowed[0] = 0
+    for thread in threads[1:]:
+        thread.start()
+    while queued(gate) < 2 or not gate.idle:  # the free thread has looked, and waits
+        time.sleep(0.001)
+    held.set()
+    deadline = time.monotonic() + BOUND
+    while len(order) < 3:
+        assert time.monotonic() < deadline, "one waits although a thread is free"
+        time.sleep(0.001)
+    go.set()
+    for thread in threads:
+        thread.join(BOUND)
+
+
+def test_a_call_that_may_never_run_ends_at_its_turn_and_costs_none() -> None:
+    class Refused(Step):
+        def admit(self) -> bool:
+            raise main.Error(429, "no")
+
+    gate, order, go = main.Gate("PAM", 1), list[str](), threading.Event()
+    go.set()
+    with pytest.raises(main.Error, match="no"):
+        gate.ask(Refused("refused", order, go))
+    assert gate.ask(Step("right", order, go)) == "right"
     assert order == ["right"]

@@ -1,12 +1,22 @@
 """GET /ready: it says ready when a login could succeed, and else what stands in the way and what to do about it."""
 
+import contextlib
+import http.client
 import itertools
 import os
 import re
+import select
+import socket
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import GROUPS, PLAIN, Etc, Response, Service, Start, right
+from conftest import BOUND, GROUPS, PLAIN, Etc, Response, Service, Start, right
+from wire import HEALTH, Wire
+
+READY = HEALTH.replace(b"health", b"ready")
 
 
 def ready(service: Service) -> Response:
@@ -133,6 +143,151 @@ def test_no_service_file_and_no_other_is_not_ready(start: Start, etc: Etc) -> No
     (etc.path / "pam.d/ugos-auth-proxy").unlink()
     assert_not_ready(service, "PAM")
     assert service.validate("des", right("des")).status == 503
+
+
+# --- one question for all ----------------------------------------------------------------------
+
+
+class Probes:
+    """A stack that counts the questions of /ready, and holds each until it is let go."""
+
+    def __init__(self, etc: Etc) -> None:
+        for fifo in ("asked", "go"):
+            os.mkfifo(etc.path / fifo)
+        held = "{ echo x >/etc/asked; read line </etc/go; }"
+        etc.script("hold", f'[ "$PAM_RHOST" != localhost ] || {held}\n')
+        etc.pam("ugos-auth-proxy", PLAIN + "account required pam_exec.so quiet /etc/hold\n")
+        self.asked = os.open(etc.path / "asked", os.O_RDWR)
+        self.go = os.open(etc.path / "go", os.O_RDWR)
+        self.threads = ThreadPoolExecutor(64)
+
+    def begun(self, timeout: float = BOUND) -> bool:
+        """Whether one more begins; waits for it."""
+        if not select.select([self.asked], [], [], timeout)[0]:
+            return False
+        assert os.read(self.asked, 2) == b"x\n"
+        return True
+
+    def release(self, number: int = 1) -> None:
+        os.write(self.go, b"\n" * number)
+
+
+@pytest.fixture
+def probes(etc: Etc) -> Iterator[Probes]:
+    probes = Probes(etc)
+    yield probes
+    probes.release(100)
+    probes.threads.shutdown()
+    os.close(probes.asked)
+    os.close(probes.go)
+
+
+def test_however_many_ask_there_is_one_probe_and_all_get_its_answer(
+    start: Start, probes: Probes
+) -> None:
+    service = start()
+    first = probes.threads.submit(ready, service)
+    assert probes.begun()
+    wires = [Wire(service).send(READY) for _ in range(20)]
+    for _ in range(20):  # so that they have come
+        assert service.request("GET", "/health").status == 200
+    assert service.validate("des", right("des")).json["valid"] is True
+    probes.release()
+    assert [wire.answer().status for wire in wires] == [200] * 20
+    assert first.result().status == 200
+    assert not probes.begun(0.1)
+    for wire in wires:
+        wire.close()
+    again = probes.threads.submit(ready, service)
+    assert probes.begun(), "the next one is asked anew"
+    probes.release()
+    assert again.result().status == 200
+
+
+def test_what_keeps_a_probe_from_an_answer_is_told_to_all_who_follow(
+    start: Start, etc: Etc, probes: Probes
+) -> None:
+    service = start()
+    first = probes.threads.submit(ready, service)
+    assert probes.begun()
+    with Wire(service) as wire:
+        wire.send(READY)
+        for _ in range(20):
+            assert service.request("GET", "/health").status == 200
+        answers = first.result(), wire.answer()  # it hangs for 10 seconds
+    for answer in answers:
+        assert (answer.status, answer.json["status"]) == (503, "not ready")
+        assert "hang" in answer.json["error"]
+
+
+def test_one_that_only_waits_for_another_s_answer_makes_room(start: Start, probes: Probes) -> None:
+    service = start(MAX_CONNECTIONS=3)
+    with Wire(service) as leads, Wire(service) as follows, Wire(service) as second:
+        leads.send(READY)
+        assert probes.begun()
+        follows.send(READY)
+        second.send(READY)
+        service.wait_for_log("event=start ")
+        for _ in range(5):
+            assert service.validate("des", right("des")).json["valid"] is True
+        assert follows.closed()
+        probes.release()
+        assert leads.answer().status == 200
+
+
+def test_right_logins_come_through_beside_a_flood_of_ready(start: Start) -> None:
+    service = start(MAX_CONNECTIONS=64, LOG_LEVEL="ERROR")
+    over = threading.Event()
+
+    def flood(_: int) -> None:
+        while not over.is_set():
+            with contextlib.suppress(OSError, AssertionError), Wire(service) as wire:
+                while not over.is_set():
+                    wire.send(READY).file.readline()
+                    http.client.parse_headers(wire.file)
+                    wire.file.readline()
+
+    with ThreadPoolExecutor(100) as threads:
+        running = [threads.submit(flood, n) for n in range(100)]
+        try:
+            for _ in range(30):
+                assert service.validate("des", right("des")).json["valid"] is True
+        finally:
+            over.set()
+        assert all(each.exception() is None for each in running)
+
+
+def test_a_probe_leaves_no_line_in_the_system_s_log(start: Start, etc: Etc) -> None:
+    """pam_unix writes of an unknown user; the log is at /dev/log, here a socket of the test."""
+    if os.geteuid():
+        pytest.skip("needs root to have a /dev of its own")
+    nodes = "null zero urandom random full tty".split()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
+        log.bind(str(etc.path / "log"))
+        bound = "; ".join(
+            f"touch /mnt/{node}; mount --bind /dev/{node} /mnt/{node}" for node in nodes
+        )
+        service = start(
+            before=f"mount -t tmpfs tmpfs /mnt; {bound}; touch /mnt/log; "
+            "mount --bind /etc/log /mnt/log; ln -s /proc/self/fd /mnt/fd; mount --move /mnt /dev;"
+        )
+        for _ in range(3):
+            assert ready(service).status == 200
+        assert service.request("GET", "/user-info?username=des").json["active"] is True
+        assert not select.select([log], [], [], 0)[0], log.recv(4096)
+        service.validate("no.such.user", "x")
+        assert b"authentication failure" in log.recv(4096) + log.recv(4096)
+
+
+def test_the_account_that_is_asked_about_is_one_that_could_log_in(start: Start, etc: Etc) -> None:
+    """Of one that has expired, pam_unix would write a line at every probe."""
+    etc.script("who", "echo $PAM_USER >>/etc/asked\n")
+    etc.pam("ugos-auth-proxy", PLAIN + "account required pam_exec.so quiet /etc/who\n")
+    names = {f"sha512{case}": Etc.passwd_row for case in (".locked", ".expired", "")}
+    rows = [row for row in etc.read("passwd").splitlines() if row.split(":")[0] in names]
+    etc.replace("passwd", "\n".join(sorted(rows, reverse=True)) + "\n")
+    assert ready(start()).status == 200
+    assert etc.read("asked") == "sha512\n"
 
 
 # --- single-file mounts ------------------------------------------------------------------------

@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 import pytest
-from conftest import CPUS, PLAIN, TOKEN, WRONG, Etc, Response, Service, Start, parallel, right
+from conftest import PLAIN, TOKEN, WRONG, Etc, Response, Service, Start, parallel, right
 
 import main
 
@@ -129,11 +129,49 @@ def test_over_all_clients_a_served_name_has_a_ceiling_except_at_its_usual_places
     assert good(proxied, "sha512", client="198.51.100.99").json["valid"] is True
 
 
-def test_a_name_that_is_not_served_has_no_ceiling(proxied: Service) -> None:
-    answers = [
-        status for n in range(12) for status in guess(proxied, "no.such.user", 3, f"198.51.100.{n}")
-    ]
-    assert answers == [200] * 36
+@pytest.mark.parametrize("name", ["des", "no.such.user", "system", "root"])
+def test_the_ceiling_over_all_clients_does_not_tell_which_names_are_served(
+    proxied: Service, name: str
+) -> None:
+    answers = [status for n in range(12) for status in guess(proxied, name, 3, f"198.51.100.{n}")]
+    assert answers == [200] * 30 + [429] * 6
+
+
+NAMES = [f"made.up.{number}" for number in range(10)]
+
+
+def test_a_client_has_a_ceiling_over_all_names_but_for_its_usual_ones(proxied: Service) -> None:
+    """One password tried on many names."""
+    assert good(proxied, "sha512").json["valid"] is True
+    answers = [status for name in NAMES for status in guess(proxied, name, 3)]
+    assert answers == [200] * 30
+    for name in ("des", "no.such.user"):
+        assert guess(proxied, name) == [429]
+    assert_throttled(good(proxied))
+    assert good(proxied, "sha512").json["valid"] is True
+    assert guess(proxied, "sha512", 4) == [200, 200, 200, 429]
+    assert good(proxied, client="192.0.2.2").json["valid"] is True
+
+
+def test_guesses_at_once_at_many_names_end_at_the_ceiling_of_their_client(start: Start) -> None:
+    service = start(MAX_FAILURES=2, AUTH_TOKEN=TOKEN)
+    answers = parallel(lambda n: guess(service, f"made.up.{n}")[0], range(60))
+    assert collections.Counter(answers) == {200: 20, 429: 40}
+
+
+def test_success_clears_no_ceiling(proxied: Service) -> None:
+    for name in ["sha512", "des", *NAMES[:8]]:
+        guess(proxied, name, 2)
+        assert good(proxied, "sha512").json["valid"] is True
+    for name in NAMES[:5]:
+        guess(proxied, name)
+    guess(proxied, NAMES[9], 2)
+    assert guess(proxied, "des", 4) == [200, 429, 429, 429]
+
+
+def test_without_a_token_a_client_has_no_ceiling_over_all_names(start: Start) -> None:
+    service = start(MAX_FAILURES=1)
+    assert [guess(service, f"made.up.{number}") for number in range(12)] == [[200]] * 12
 
 
 def test_a_refusal_from_a_usual_place_counts_for_the_ceiling(proxied: Service) -> None:
@@ -276,14 +314,13 @@ def test_ipv6_clients_are_counted_by_their_64_and_mapped_ones_as_ipv4(proxied: S
 
 # --- the tables --------------------------------------------------------------------------------
 
-CLIENT = main.Client("192.0.2.1", "192.0.2.1")
 REFUSED = main.Verdict("Invalid credentials", "PAM_AUTH_ERR")
 
 
 def asks(
     throttle: main.Throttle,
     name: str,
-    client: main.Client = CLIENT,
+    client: str = "192.0.2.1",
     served: bool = True,
     says: Any = REFUSED,
 ) -> int:
@@ -300,7 +337,7 @@ def test_made_up_names_never_push_out_the_count_of_an_account(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(main.Table, "SIZE", 5)
-    throttle = main.Throttle(2, 300)
+    throttle = main.Throttle(2, 300, by_client=False)
     assert [asks(throttle, "des") for _ in range(2)] == [200, 200]
     for number in range(100):
         assert asks(throttle, f"made.up.{number}", served=False) == 200
@@ -309,22 +346,40 @@ def test_made_up_names_never_push_out_the_count_of_an_account(
     assert asks(throttle, "made.up.99", served=False) == 429
 
 
-def test_the_tables_are_bounded_and_the_oldest_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert main.Table.SIZE == 10_000
+def test_many_clients_never_push_out_the_count_of_a_name_that_is_not_served(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It would be told from a served one by that."""
     monkeypatch.setattr(main.Table, "SIZE", 5)
-    throttle = main.Throttle(1, 300)
+    throttle = main.Throttle(2, 300, by_client=False)
+    for name in ("a", "b", "c", "d"):
+        for number in range(6):
+            assert asks(throttle, name, f"198.51.100.{number}", served=False) == 200
+    assert [asks(throttle, "a", served=False) for _ in range(3)] == [200, 200, 429]
+
+
+def test_the_tables_are_bounded_and_the_oldest_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert main.Table.SIZE == 20_000
+    monkeypatch.setattr(main.Table, "SIZE", 5)
+    throttle = main.Throttle(1, 300, by_client=True)
     for number in range(20):
-        name = f"account{number}"
-        assert asks(throttle, name) == 200
-        asks(throttle, f"made.up.{number}", served=False)
-        asks(throttle, f"usual{number}", says=main.Verdict("", "PAM_SUCCESS"))
-    assert all(
-        len(table) <= 5 for table in vars(throttle).values() if isinstance(table, main.Table)
-    )
-    assert [asks(throttle, f"account{number}") for number in range(15, 20)] == [429] * 5
-    assert asks(throttle, "account0") == 200
+        client = f"198.51.100.{number}"
+        assert asks(throttle, f"account{number}", client) == 200
+        asks(throttle, f"made.up.{number}", client, served=False)
+        asks(throttle, f"usual{number}", client, says=main.Verdict("", "PAM_SUCCESS"))
+    tables = [throttle.networks, throttle.usual, *throttle.usernames.values()]
+    assert [len(table) for table in tables] == [5] * 4
+    answers = [asks(throttle, f"account{n}", f"198.51.100.{n}") for n in range(15, 20)]
+    assert answers == [429] * 5
+    assert asks(throttle, "account0", "198.51.100.0") == 200
     assert not throttle.pending
 
 
-def test_the_suite_runs_on_the_processors_it_says() -> None:
-    assert 1 <= len(CPUS) <= 2
+def test_what_has_left_the_window_leaves_the_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    throttle, now = main.Throttle(10, 300, by_client=True), time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    for number in range(100):
+        asks(throttle, f"made.up.{number}", f"198.51.100.{number}", served=False)
+    now += 301
+    asks(throttle, "made.up.0", "198.51.100.0", served=False)
+    assert [len(throttle.usernames[False]), len(throttle.networks)] == [1, 1]

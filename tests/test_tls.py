@@ -131,7 +131,7 @@ def test_plain_http_gets_no_http_answer(start_tls: Start, connect: Connect) -> N
 
 def test_a_bad_request_in_tls_gets_its_answer(start_tls: Start, connect: Connect) -> None:
     with connect(start_tls()) as wire:
-        assert wire.send(b"POST /validate HTTP/1.1\r\nX : ").last().json["valid"] is False
+        assert wire.send(b"POST /validate HTTP/1.1\r\nX : y\r\n\r\n").last().json["valid"] is False
 
 
 def test_the_end_of_a_connection_is_said_in_tls(start_tls: Start, pair: Pair) -> None:

@@ -47,6 +47,7 @@ def test_an_account_is_told_whole(service: Service) -> None:
         "home": "/home/jane.doe",
         "shell": "/bin/bash",
         "groups": ["admin", "docker", "ughomeusers", "media team", "family"],
+        "active": True,
     }
 
 

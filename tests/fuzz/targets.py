@@ -30,49 +30,54 @@ LABEL = set(string.ascii_letters + string.digits + "-")
 
 
 class Reading:
-    """A head, read byte by byte. `faults` are the statuses that it deserves, `possible` those that it may get before
-    its last line is whole, and `end` is where it ends, if it has come that far."""
+    """A head, read byte by byte. `faults` are the statuses that it deserves, `end` is where it
+    ends, 0 if it has not come that far; of one that is not whole only the size is judged."""
 
     def __init__(self, data: bytes) -> None:
-        self.faults, self.possible, self.end = set[int](), set[int](), 0
+        self.faults, self.end = set[int](), 0
         self.method = self.path = self.query = ""
         self.version, self.length = 1, 0
         self.headers: dict[str, list[str]] = {}
-        at = start = 0
-        while at < len(data) and not self.faults & {400, 501}:
-            if data[at : at + 2] == b"\r\n":
-                if start:
-                    self.read_field(data[start:at], whole=True)
-                else:
-                    self.read_line(data[:at])
-                empty, start = start == at, at + 2
-                at = start
-                if empty and start > 2:
-                    self.end = start
-                    self.read_end()
-                    break
-            elif data[at] in b"\0\n" or (data[at] == 13 and at + 1 < len(data)):
-                self.faults.add(400)
-                if not start:
-                    self.check_size(data[:at])
-            else:
-                at += 1
-        if not self.end and not self.faults & {400, 501}:
-            rest = data[start:].removesuffix(b"\r")
-            if start:
-                self.read_field(rest, whole=False)
-            else:
-                self.check_size(rest)
-                self.possible.add(400)
-        if (self.end or len(data)) > LIMITS["MAX_HEAD"] and (start or self.faults):
-            self.faults.add(431)
-
-    def check_size(self, line: bytes) -> None:
-        if len(line) > LIMITS["MAX_LINE"]:
+        lines = self.split(data)
+        if len(lines[0][0]) > LIMITS["MAX_LINE"]:
             self.faults.add(414)
+        if (self.end or len(data)) > LIMITS["MAX_HEAD"]:
+            self.faults.add(431)
+        if not self.end:
+            return
+        if any(end != b"\r\n" for _, end in lines):
+            self.faults.add(400)
+        self.read_line(lines[0][0])
+        for line, _ in lines[1:-1]:
+            self.read_field(line)
+        if self.version == 1 and "host" not in self.headers:
+            self.faults.add(400)
+        if "transfer-encoding" in self.headers:
+            self.faults.add(501)
+
+    def split(self, data: bytes) -> list[tuple[bytes, bytes]]:
+        """The lines up to the first empty one, each with what ends it."""
+        lines, start, at = list[tuple[bytes, bytes]](), 0, 0
+        while at < len(data):
+            if data[at] not in b"\r\n":
+                at += 1
+                continue
+            end = data[at : at + 2] if data[at : at + 2] == b"\r\n" else data[at : at + 1]
+            last = at + len(end) == len(data)
+            if end == b"\r" and last and at > start:
+                break  # half of CR LF, it may be
+            if end == b"\r" and last and not (lines and lines[-1][1] == b"\r"):
+                break
+            lines.append((data[start:at], end))
+            start = at = at + len(end)
+            if not lines[-1][0]:
+                self.end = start
+                if len(lines) > 1 and lines[-2][1] == b"\r":
+                    self.end -= len(end)  # it is known at the CR before it
+                return lines
+        return [*lines, (data[start:].removesuffix(b"\r"), b"")]
 
     def read_line(self, line: bytes) -> None:
-        self.check_size(line)
         parts = line.split(b" ")
         if len(parts) != 3 or not parts[0]:
             self.faults.add(400)
@@ -86,59 +91,47 @@ class Reading:
             self.path, *rest = target.decode().split("?")
             self.query = "?".join(rest)
 
-    def read_field(self, line: bytes, whole: bool) -> None:
-        if not line:
-            return
-        at = line.find(b":")
-        token = line if at < 0 else line[:at]
-        if not token or not set(token) <= TCHAR or (whole and at < 0):
+    def read_field(self, line: bytes) -> None:
+        token, colon, rest = line.partition(b":")
+        if not token or not set(token) <= TCHAR or not colon or b"\0" in rest:
             self.faults.add(400)
             return
-        if at < 0:
-            return
-        name, value = token.decode().lower(), line[at + 1 :].strip(b" \t").decode("latin-1")
+        name, value = token.decode().lower(), rest.strip(b" \t").decode("latin-1")
         if name in ("host", "content-length") and name in self.headers:
             self.faults.add(400)
-        elif name == "content-length" and not (
-            1 <= len(value) <= 10 and set(value) <= set(string.digits)
-        ):
-            (self.faults if whole else self.possible).add(400)
-        elif whole:
-            self.headers.setdefault(name, []).append(value)
-            if name == "content-length":
+        if name == "content-length":
+            if 1 <= len(value) <= 10 and set(value) <= set(string.digits):
                 self.length = int(value)
-
-    def read_end(self) -> None:
-        if self.version == 1 and "host" not in self.headers:
-            self.faults.add(400)
-        if "transfer-encoding" in self.headers:
-            self.faults.add(501)
+            else:
+                self.faults.add(400)
+        self.headers.setdefault(name, []).append(value)
 
 
 def fuzz_head(data: bytes) -> None:
     reading = Reading(data)
     cut = zlib.crc32(data) % (len(data) + 1)
     for pieces in ((data,), (data[:cut], data)):  # what a head says does not hang on how it arrives
-        head, whole, status = main.Head(), False, 0
+        head, size, status, searched = main.Head(), 0, 0, 0
         try:
-            whole = any(head.feed(piece) for piece in pieces)
+            for piece in pieces:
+                size = size or main.head_size(piece, searched)
+                searched = len(piece)
+            if size:
+                head.read(data[:size].decode("latin-1"))
         except main.Error as error:
             status = error.status
         if reading.faults or status:
-            assert status in reading.faults | reading.possible, (
-                f"{status}, not {reading.faults or 'none'}"
-            )
+            assert status in reading.faults, f"{status}, not {reading.faults or 'none'}"
             continue
-        assert whole == bool(reading.end), f"whole: {whole}"
-        if not whole:
+        assert size == reading.end
+        if not size:
             continue
-        said = (head.method, head.path, head.query, head.version, head.size, head.length)
+        said = (head.method, head.path, head.query, head.version, head.length)
         assert said == (
             reading.method,
             reading.path,
             reading.query,
             reading.version,
-            reading.end,
             reading.length,
         )
         assert head.headers == {name: ", ".join(values) for name, values in reading.headers.items()}
