@@ -217,13 +217,13 @@ def check_nas(given: Credentials, user: User | None, results: Results) -> tuple[
 
 def admit_nas_user(user: User | None, account: nas.Account) -> tuple[User | None, str]:
     """The user of an account whose password is right; None, and why, where he may not come in."""
+    if user is None and not account.active:
+        return None, "locked on the NAS"
     user = user or nas_user_of(account)
     if user is None:
         return None, "the name is taken here"
     if user.source != User.NAS or user.identifier_key != name_key(account.username):
         return None, "another account's name"
-    if not user.is_active:
-        return None, "not active"
     if user.nas_uid is not None and user.nas_uid != account.uid:
         log.error(
             "nas.other_uid",
@@ -234,6 +234,8 @@ def admit_nas_user(user: User | None, account: nas.Account) -> tuple[User | None
     if not account.active:
         standing.confirm(user, good=False)
         return None, "locked on the NAS"
+    if not user.is_active:
+        return None, "not active"
     keep_in_step(user, account)
     standing.confirm(user, good=True)
     return user, ""
