@@ -3,12 +3,14 @@
 What is downloaded or built for it stays below the user's cache directory, so a second run is quick.
 """
 
+import fcntl
 import os
 import shutil
 import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
@@ -50,6 +52,7 @@ class Engine:
         str  # of the packet filter, and `forwarding` of the kernel, before the engine changed them
     )
     forwarding: str
+    lock: TextIO
 
     def __init__(self, work: Path) -> None:
         if os.geteuid():
@@ -85,6 +88,8 @@ class Engine:
             pytest.skip(
                 f"no Docker engine runs, and {', '.join(missing)} is missing: apt install docker.io iptables"
             )
+        self.lock = (CACHE / "docker.lock").open("w")
+        fcntl.flock(self.lock, fcntl.LOCK_EX)  # another run of the tests has its own, in turn
         self.rules, self.forwarding = run("iptables-save"), FORWARDING.read_text()
         self.environ["DOCKER_HOST"] = f"unix://{work}/docker.sock"
         options = {
@@ -132,6 +137,7 @@ class Engine:
             subprocess.run(
                 ["iptables-restore"], input=self.rules, text=True, timeout=30, check=True
             )
+            self.lock.close()
 
     def compose_plugin(self) -> Path:
         """A DOCKER_CONFIG with Debian 13's plugin, one static file; Debian 12 has none. apt checks the signature."""

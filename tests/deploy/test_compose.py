@@ -13,7 +13,7 @@ from repository import commands
 import main
 
 pytest_plugins = ["proxy"]
-pytestmark = pytest.mark.xdist_group("docker")  # one engine serves them all
+pytestmark = pytest.mark.docker
 
 # a good value for each setting that .env may have
 SETTINGS = {

@@ -19,7 +19,7 @@ from proxy import Proxy, until
 import main
 
 pytest_plugins = ["proxy"]
-pytestmark = pytest.mark.xdist_group("docker")  # one engine serves them all
+pytestmark = pytest.mark.docker
 
 YESCRYPT = "$y$j9T$saltsaltsaltsaltsalt.."  # Debian's own cost
 

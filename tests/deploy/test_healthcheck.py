@@ -12,7 +12,7 @@ from docker_engine import Engine
 from proxy import Proxy, child, until
 
 pytest_plugins = ["proxy"]
-pytestmark = pytest.mark.xdist_group("docker")  # one engine serves them all
+pytestmark = pytest.mark.docker
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from docker_engine import Engine
 import main
 
 pytest_plugins = ["proxy"]
-pytestmark = pytest.mark.xdist_group("docker")  # one engine serves them all
+pytestmark = pytest.mark.docker
 
 
 def test_dockerfile_has_nothing_that_hadolint_minds() -> None:

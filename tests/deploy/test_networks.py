@@ -12,7 +12,7 @@ from repository import commands
 from terminal import Session, converse
 
 pytest_plugins = ["proxy"]
-pytestmark = pytest.mark.xdist_group("docker")  # one engine serves them all
+pytestmark = pytest.mark.docker
 
 
 def test_by_default_other_machines_do_not_reach_it(proxy: Proxy, lan: str) -> None:

@@ -13,8 +13,6 @@ from machine import BOUND, NEIGHBOUR, Machine
 from repository import commands
 from terminal import converse
 
-pytestmark = pytest.mark.xdist_group("systemd")  # tests share machines
-
 RIGHT, NEXT, WRONG = "right-password", "next-password", "wrong-password"
 REFUSED = {"valid": False, "error": "Invalid credentials"}
 DROP_INS = "/etc/systemd/system/ugos-auth-proxy.service.d"
