@@ -41,6 +41,8 @@ def fields_of(values: Mapping[str, Any]) -> dict[str, Any]:
         fields |= {field: name in chosen for name, field in GRANT_TYPES.items()}
     for name in ("redirect_uris", "post_logout_redirect_uris"):
         if name in fields and not isinstance(fields[name], str):
+            if "" in fields[name]:
+                raise ValidationError("A redirect URI is not empty.")
             fields[name] = "\n".join(dict.fromkeys(fields[name]))
     return fields
 
