@@ -108,8 +108,7 @@ def test_it_is_found_by_client_id_or_name() -> None:
     application = make("Photos")
     assert applications.find_application(application.client_id) == application
     assert applications.find_application("Photos") == application
-    with pytest.raises(Application.DoesNotExist):
-        applications.find_application("unknown")
+    assert applications.find_application("unknown") is None
 
 
 def test_usable_are_those_whose_required_permissions_one_holds() -> None:
