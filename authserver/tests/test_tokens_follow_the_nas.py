@@ -71,9 +71,12 @@ def test_they_end_when_the_account_is_gone_there(server: Server, nas: Nas) -> No
     assert opened.refused()  # ended, not suspended
 
 
-def test_they_end_when_the_account_has_another_uid(server: Server, nas: Nas) -> None:
+@pytest.mark.parametrize("change", [{"uid": 2999}, {"locked": True}])
+def test_they_end_when_the_account_is_locked_or_has_another_uid(
+    server: Server, nas: Nas, change: dict[str, object]
+) -> None:
     opened = Open(server)
-    nas.change("jane", uid=2999)
+    nas.change("jane", **change)
     moved(server, seconds=61)
     assert opened.refused()
 
