@@ -37,8 +37,13 @@ from collections.abc import Callable, Iterator, Mapping
 from email.utils import formatdate
 from functools import lru_cache, partial
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 from urllib.parse import parse_qs
+
+try:
+    import pam
+except ImportError:
+    pam = None  # type: ignore[assignment]  # `main` says so, where it is needed
 
 __version__ = "0.2.0"
 
@@ -257,10 +262,8 @@ CRED_EXPIRED CRED_ERR NO_MODULE_DATA CONV_ERR AUTHTOK_ERR AUTHTOK_RECOVERY_ERR A
 AUTHTOK_DISABLE_AGING TRY_AGAIN IGNORE ABORT AUTHTOK_EXPIRED MODULE_UNKNOWN BAD_ITEM CONV_AGAIN
 INCOMPLETE
 """.split()
-BUF_ERR, CONV_ERR = CODES.index("BUF_ERR"), CODES.index("CONV_ERR")
-# The numbers that follow are security/_pam_types.h's and security/pam_appl.h's as well.
+# security/pam_appl.h and security/_pam_types.h
 PAM_TTY, PAM_RHOST, PAM_FAIL_DELAY = 3, 4, 10
-PROMPT_ECHO_OFF, PROMPT_ECHO_ON = 1, 2
 DISALLOW_NULL_AUTHTOK = 1
 TTY = b"ugos-auth-proxy"  # some modules refuse to work without one
 
@@ -289,103 +292,94 @@ class Verdict(NamedTuple):
     reason: str
 
 
-class Message(ctypes.Structure):
-    _fields_ = (("style", ctypes.c_int), ("text", ctypes.c_char_p))  # struct pam_message
+class Attempt(pam.pam if pam else object):  # type: ignore[misc]
+    """One question to PAM, asked once, by python-pam, whose calls to libpam these replace.
 
-
-class Response(ctypes.Structure):
-    _fields_ = (("text", ctypes.c_void_p), ("code", ctypes.c_int))  # struct pam_response
-
-
-libc.calloc.restype = libc.strdup.restype = ctypes.c_void_p
-libc.calloc.argtypes = (ctypes.c_size_t, ctypes.c_size_t)
-libc.strdup.argtypes = (ctypes.c_void_p,)
-
-
-MESSAGES = ctypes.POINTER(ctypes.POINTER(Message))
-RESPONSES = ctypes.POINTER(ctypes.POINTER(Response))
-Converse = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, MESSAGES, RESPONSES, ctypes.c_void_p)
-
-
-@Converse  # type: ignore[untyped-decorator]
-def converse(count: int, messages: Any, responses: Any, password: int | None) -> int:
-    """Answer modules that prompt (pam_conv(3)); `password` is the address of one, or None.
-
-    It goes to every prompt without echo; no other prompt can be answered.
+    `phases` are asked in turn; `said_by` is the one whose answer counts.
     """
-    styles = [messages[n].contents.style for n in range(count)]
-    if PROMPT_ECHO_ON in styles or (PROMPT_ECHO_OFF in styles and not password):
-        return CONV_ERR
-    block = libc.calloc(count, ctypes.sizeof(Response))
-    if not block:
-        return BUF_ERR
-    answers = ctypes.cast(block, ctypes.POINTER(Response))
-    for n, style in enumerate(styles):
-        if style == PROMPT_ECHO_OFF:
-            answers[n].text = libc.strdup(password)  # PAM frees it, and `answers`
-    responses[0] = answers
-    return 0
+
+    bound: ClassVar[dict[str, Any]]  # what python-pam has bound of libpam
+
+    @classmethod
+    def load(cls) -> None:
+        """Load libpam once: python-pam 2.0.2's constructor, which does it, runs ldconfig."""
+        cls.bound = dict(vars(pam.pam()))  # type: ignore[no-untyped-call]
+        for name in cls.bound.keys() - vars(cls).keys():
+            setattr(cls, name, cls.bound[name])
+        # PyDLL keeps the interpreter lock: for a call this short, to let it go costs more
+        set_item = ctypes.PyDLL("libpam.so.0").pam_set_item
+        set_item.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
+        cls.bound["pam_set_item"] = set_item
+        cls.bound["pam_start"] = ctypes.CDLL("libpam.so.0").pam_start  # takes any conversation
+        # abs(3) needs no interpreter and changes nothing: libpam calls it instead of sleeping,
+        # and as a conversation (pam_conv(3)) that fails, as it returns the number of messages
+        cls.bound["no_delay"] = no_delay = ctypes.cast(libc.abs, ctypes.c_void_p)
+        cls.bound["no_conversation"] = ctypes.byref((ctypes.c_void_p * 2)(no_delay.value))
+
+    def __init__(self, rhost: str, phases: tuple[str, ...]) -> None:
+        self.messages: list[str] = []
+        self.rhost, self.phases = rhost.encode(), phases
+        self.said_by = "start"
+
+    def pam_start(self, service: bytes, username: bytes, conversation: Any, handle: Any) -> int:
+        if not username:  # a module that asks for one gets no answer
+            conversation = self.bound["no_conversation"]
+        return int(self.bound["pam_start"](service, username or None, conversation, handle))
+
+    def pam_authenticate(self, handle: Any, flags: int) -> int:
+        items = {PAM_FAIL_DELAY: self.bound["no_delay"], PAM_TTY: TTY, PAM_RHOST: self.rhost}
+        for item, value in items.items():
+            if code := self.bound["pam_set_item"](handle.handle, item, value):
+                return int(code)
+        return self.ask("pam_authenticate", handle, flags)
+
+    def pam_acct_mgmt(self, handle: Any, flags: int) -> int:
+        return self.ask("pam_acct_mgmt", handle, flags)
+
+    def ask(self, phase: str, handle: Any, flags: int) -> int:
+        if phase not in self.phases:
+            return 0
+        self.said_by = phase
+        # python-pam passes no flags, and then `nullok` lets any password in where none is set
+        return int(self.bound[phase](handle, flags | DISALLOW_NULL_AUTHTOK))
 
 
-class Conversation(ctypes.Structure):
-    _fields_ = (("function", Converse), ("password", ctypes.c_char_p))  # struct pam_conv
+AUTH, ACCOUNT = "pam_authenticate", "pam_acct_mgmt"
 
 
 class Pam:
-    """libpam with one service name. Every question is by itself, so any thread may ask."""
+    """The stack of one service name. Every question is by itself, so any thread may ask."""
 
     def __init__(self, service: str) -> None:
+        os.environ.pop("DISPLAY", None)  # python-pam makes items of it, as of a terminal on stdin
         self.service = service.encode()
-        self.libpam = ctypes.CDLL("libpam.so.0")
-        self.phases = {"auth": self.libpam.pam_authenticate, "account": self.libpam.pam_acct_mgmt}
-        for function in (*self.phases.values(), self.libpam.pam_end):
-            function.argtypes = (ctypes.c_void_p, ctypes.c_int)
-        # PyDLL keeps the interpreter lock: for a call this short, to let it go costs more
-        self.set_item = ctypes.PyDLL("libpam.so.0").pam_set_item
-        self.set_item.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
-        # libpam calls this instead of sleeping; abs(3) needs no interpreter and changes nothing
-        self.no_delay = ctypes.cast(libc.abs, ctypes.c_void_p)
+        Attempt.load()
         # A handle that stays open keeps the modules mapped: a fifth of the cost of a login.
         self.kept = ctypes.c_void_p()
-        nobody = Conversation(converse, None)
-        self.libpam.pam_start(self.service, b"", ctypes.byref(nobody), ctypes.byref(self.kept))
+        start = Attempt.bound["pam_start"]
+        start(self.service, b"", Attempt.bound["no_conversation"], ctypes.byref(self.kept))
 
     def ask(self, username: str, password: str, rhost: str, *phases: str) -> tuple[str, str]:
-        """The name of the code in which the question ends, and the phase that has said it.
-
-        Without a username or a password, a module that asks for it gets no answer.
-        """
-        conversation = Conversation(converse, password.encode() or None)
-        handle = ctypes.c_void_p()
-        start = self.libpam.pam_start
-        name = os.fsencode(username) or None
-        code = start(self.service, name, ctypes.byref(conversation), ctypes.byref(handle))
-        said_by = "start"
-        if code:
-            return code_name(code), said_by
-        items = ((PAM_FAIL_DELAY, self.no_delay), (PAM_TTY, TTY), (PAM_RHOST, rhost.encode()))
-        for item, value in items:
-            code = code or self.set_item(handle, item, value)
-        for phase in phases:
-            if code:
-                break
-            # without the flag, `nullok` lets any password in where none is set
-            code, said_by = self.phases[phase](handle, DISALLOW_NULL_AUTHTOK), phase
-        self.libpam.pam_end(handle, code)
-        return code_name(code), said_by
+        """The name of the code in which the question ends, and the phase that has said it."""
+        attempt = Attempt(rhost, phases)
+        # latin-1 is for the modules' prompts, which python-pam decodes: it takes any byte
+        attempt.authenticate(
+            os.fsencode(username), password.encode(), self.service, None, True, "latin-1", False
+        )
+        return code_name(attempt.code), attempt.said_by
 
     def check(self, username: str, password: str, rhost: str) -> Verdict:
         """Whether the password is right and the account may log in; Error where PAM is silent."""
-        code, phase = self.ask(username, password, rhost, "auth", "account")
-        if code == "SUCCESS":
+        code, phase = self.ask(username, password, rhost, AUTH, ACCOUNT)
+        if code == "SUCCESS" and phase == ACCOUNT:
             return Verdict("", "PAM_SUCCESS")
         if code in REFUSALS:
-            return Verdict(REFUSALS[code] if phase == "account" else INVALID, f"PAM_{code}")
+            return Verdict(REFUSALS[code] if phase == ACCOUNT else INVALID, f"PAM_{code}")
         raise no_verdict(code)
 
     def is_active(self, username: str) -> bool:
         """What the account phase says of an account; Error where that is no verdict."""
-        code, _ = self.ask(username, "", "localhost", "account")
+        code, _ = self.ask(username, "", "localhost", ACCOUNT)
         if code not in ACTIVE | INACTIVE:
             raise no_verdict(code)
         return code in ACTIVE
@@ -398,7 +392,7 @@ class Pam:
         """
         self.is_active(username)
         for name in "", NOBODY:
-            code, _ = self.ask(name, "x" if name else "", "localhost", "auth")
+            code, _ = self.ask(name, "x" if name else "", "localhost", AUTH)
             if code in DENIED or (code == "CONV_ERR" and not name):
                 return
         if code == "PERM_DENIED":  # what libpam says when no module has said anything
@@ -1783,11 +1777,16 @@ def main(arguments: list[str]) -> int:
         text = f"ugos-auth-proxy: unknown argument {arguments[0]!r}"
         print(f"{text}\n{usage()}", file=sys.stderr)
         return 2
+    if pam is None:
+        text = "run `apt install python3-pampy python3-six`, or `pip install python-pam`"
+        print(f"ugos-auth-proxy: python-pam is missing: {text}", file=sys.stderr)
+        return 2
     signals = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # in all threads: they are waited for
     sys.unraisablehook = lambda unraisable: log_bug(unraisable.exc_value or Exception())
     try:
         settings = Settings(os.environ)
+        os.dup2(os.open("/dev/null", os.O_RDONLY), 0)  # python-pam would make an item of a terminal
         os.environ.pop("AUTH_TOKEN", None)  # PAM modules and their helpers have no use for it
         allow_descriptors(settings.max_connections + 256)  # for what PAM opens, and what leaves
         server = make_server(settings)
