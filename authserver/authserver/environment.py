@@ -9,6 +9,8 @@ import ipaddress
 import json
 import os
 import re
+import secrets
+import ssl
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -93,6 +95,15 @@ def read_service_url(text: str) -> str:
     if url.query or url.fragment:
         raise ValueError(must)
     return text.rstrip("/")
+
+
+def read_authorities(text: str) -> str:
+    """A PEM file of certificate authorities."""
+    try:
+        ssl.create_default_context(cafile=text)
+    except (OSError, ValueError):  # ssl.SSLError is an OSError
+        raise ValueError("must be a PEM file with certificates, that can be read") from None
+    return text
 
 
 def read_database_url(text: str) -> dict[str, Any]:
@@ -192,7 +203,10 @@ SETTINGS = (
     ),
     Setting("UGOS_AUTH_PROXY_URL", read_service_url, "", "where ugos-auth-proxy answers"),
     Setting("UGOS_AUTH_PROXY_TOKEN", text_token, "", "its AUTH_TOKEN", secret=True),
-    Setting("UGOS_AUTH_PROXY_CA", str, "", "PEM file of the authority that signed its certificate"),
+    Setting(
+        "UGOS_AUTH_PROXY_CA", read_authorities, "",
+        "PEM file of the authority that signed its certificate",
+    ),
     Setting(
         "GROUP_MAP", read_group_map, '{"admin": "admins", "family": "family"}',
         "which group of the NAS is which group here, as JSON",
@@ -356,9 +370,11 @@ def make_secret_key(data_dir: str) -> str:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists():
-            made = path.with_name(f".secret_key.{os.getpid()}")
-            made.touch(mode=0o600)
-            made.write_text(os.urandom(48).hex())
+            made = path.with_name(
+                f".secret_key.{secrets.token_hex(8)}"
+            )  # process 1 of each container
+            with open(made, "x", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+                file.write(secrets.token_hex(48))
             try:
                 os.link(made, path)  # of two processes that make one at once, one wins
             except FileExistsError:

@@ -2,7 +2,7 @@
 
 from html.parser import HTMLParser
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 import httpx
 
@@ -33,6 +33,22 @@ def forms_of(page: str) -> list[tuple[str, dict[str, str]]]:
     return reader.forms
 
 
+class Direct(httpx.HTTPTransport):
+    """To where the server listens, whatever the address says: a proxy in front of it."""
+
+    def __init__(self, listening: str, address: str) -> None:
+        self.listening = httpx.URL(listening)
+        super().__init__(local_address=address or None)
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        url = request.url.copy_with(
+            scheme="http", host=self.listening.host, port=self.listening.port
+        )
+        return super().handle_request(
+            httpx.Request(request.method, url, headers=request.headers, stream=request.stream)
+        )
+
+
 class Browser(httpx.Client):
     """An httpx client of one server, that follows no redirect by itself.
 
@@ -41,13 +57,12 @@ class Browser(httpx.Client):
 
     def __init__(self, base: str, listening: str, address: str, headers: dict[str, str]) -> None:
         self.base = base
-        host = urlsplit(base).netloc
         super().__init__(
-            base_url=listening if base.startswith("https:") else base,
-            headers={"Host": host, "User-Agent": "tests", **headers},
+            base_url=base,
+            headers={"User-Agent": "tests", **headers},
             timeout=BOUND,
             trust_env=False,
-            transport=httpx.HTTPTransport(local_address=address or None),
+            transport=Direct(listening, address),
         )
 
     def form(self, path: str, number: int = 0) -> tuple[str, dict[str, str]]:

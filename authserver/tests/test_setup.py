@@ -2,6 +2,7 @@
 
 import re
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -11,7 +12,12 @@ from authserver.accounts.models import User
 from tests.server import PASSWORD, Serve, Server
 
 pytestmark = pytest.mark.django_db
-FIELDS = {"identifier": "boss", "fullname": "The Boss", "password": PASSWORD, "again": PASSWORD}
+FIELDS: dict[str, Any] = {
+    "identifier": "boss",
+    "fullname": "The Boss",
+    "password": PASSWORD,
+    "again": PASSWORD,
+}
 
 
 def link_of(server: Server) -> str:
@@ -105,7 +111,7 @@ def test_of_two_at_once_one_is_the_first(serve: Serve) -> None:
         {"fullname": ""},
     ],
 )
-def test_what_cannot_be_is_said_at_the_form(server: Server, wrong: dict[str, str]) -> None:
+def test_what_cannot_be_is_said_at_the_form(server: Server, wrong: dict[str, Any]) -> None:
     link = link_of(server)
     answer = server.browser().submit(link, **{**FIELDS, **wrong})
     assert answer.status_code == 200

@@ -10,20 +10,36 @@ from django.contrib.auth.tokens import default_token_generator
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
-from authserver import locks
+from authserver import locks, outbox
+from authserver.accounts.devices import address_of
 from authserver.accounts.models import User
 from authserver.accounts.users import NAS_PASSWORD, set_password
 from authserver.audit.record import record
 
 
 def invite(user: User, by: str) -> str:
-    """The link for `user`; raises ValidationError where the account cannot have a password."""
+    """The link for `user`, who gets it by mail as well.
+
+    Raises ValidationError where the account cannot have a password.
+    """
     if user.source == User.NAS:
         raise ValidationError(NAS_PASSWORD)
     if not user.is_active:
         raise ValidationError(f"{user} is not active.")
     record("user.invited", actor=by, subject=user)
-    return link_for(user)
+    link = link_for(user)
+    if address := address_of(user):
+        outbox.send(address, f"Your account at {settings.BASE_URL}", INVITATION.format(user, link))
+    return link
+
+
+INVITATION = """\
+You have an account here, with the name {0}. Set your password within 24 hours:
+
+    {1}
+
+Afterwards you sign in with that name and password.
+"""
 
 
 def link_for(user: User) -> str:
