@@ -2,17 +2,25 @@
 # yescrypt included, and security updates of all parts come from one source. Python is Debian's, so
 # there is no second one to update.
 
+FROM debian:bookworm-slim AS build
+COPY requirements.txt /
+# versions are not pinned: what Debian has is the last secure one
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends python3-pip \
+    && pip install --no-cache-dir --require-hashes --target /app -r /requirements.txt
+
 FROM debian:bookworm-slim
 LABEL org.opencontainers.image.title="ugos-auth-proxy" \
       org.opencontainers.image.description="Checks NAS passwords with PAM, for authentik" \
       org.opencontainers.image.version="0.2.0" \
       org.opencontainers.image.licenses="MIT" \
       org.opencontainers.image.base.name="docker.io/library/debian:bookworm-slim"
-# versions are not pinned: what Debian has is the last secure one
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends python3 \
     && rm -rf /var/lib/apt/lists/*
+COPY --from=build /app /app
 COPY main.py deploy/check-login deploy/healthcheck.py /app/
 COPY deploy/ugos-auth-proxy.pam /etc/pam.d/ugos-auth-proxy
 # The last step, as nothing can be installed after it: the accounts are the host's, found anew at

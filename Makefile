@@ -17,9 +17,9 @@ help:  ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # with a token on every address, else on loopback
-run: python  ## run the service here, with the settings of the environment
+run: $(VENV)/run.stamp  ## run the service here, with the settings of the environment
 	@[ -n "$$HOST$$AUTH_TOKEN$$AUTH_TOKEN_FILE" ] || export HOST=127.0.0.1; \
-		exec $(PYTHON) main.py
+		exec $(VENV)/bin/python main.py
 
 # Two workers for each processor, as half of the tests wait. Those marked `alone` follow in turn.
 # PYTEST may name files that have none of one kind: then pytest's status is 5.
@@ -35,7 +35,9 @@ test-authentik: $(VENV)/test.stamp  ## run authentik's part with the double of a
 	AUTHENTIK_VERSION=2025.10 $(PY) -m pytest --numprocesses=$(WORKERS) $(AUTHENTIK)
 
 install: python root  ## install it as a systemd service; also updates and repairs (root)
-	@install -d -m 755 -o root -g root $(APP)
+	@umask 022; install -d -m 755 -o root -g root $(APP)
+	@cmp -s requirements.txt $(APP)/venv/requirements.txt && \
+		$(APP)/venv/bin/python -c 'import pam' 2>/dev/null || $(MAKE) --no-print-directory app-venv
 	@install -m 644 main.py $(APP)/main.py
 	@if [ ! -e $(PAM_FILE) ]; then install -m 644 $(PAM) $(PAM_FILE); \
 		elif ! cmp -s $(PAM) $(PAM_FILE); then echo "kept $(PAM_FILE), which is not $(PAM)"; fi
@@ -46,8 +48,15 @@ install: python root  ## install it as a systemd service; also updates and repai
 	@systemctl restart $(UNIT) || { \
 		journalctl --unit=$(UNIT) --lines=5 --output=cat --no-pager; \
 		echo "It does not start. When that is mended, run 'sudo make install' again" >&2; exit 1; }
-	@$(PYTHON) -c "$$PROBE" \
+	@$(APP)/venv/bin/python -c "$$PROBE" \
 		"$$(systemctl show --property=StatusText --value $(UNIT))"
+
+app-venv:
+	@umask 022; new=$(APP)/venv.new; echo "making $(APP)/venv"; rm -rf $$new; \
+		$(PYTHON) -m venv $$new && \
+		$$new/bin/pip --quiet --disable-pip-version-check --no-cache-dir \
+			install --require-hashes -r requirements.txt && \
+		cp requirements.txt $$new && rm -rf $(APP)/venv && mv $$new $(APP)/venv
 
 uninstall: root  ## take the systemd service away again (root)
 	@systemctl --quiet disable --now $(UNIT) 2>/dev/null || true
@@ -113,17 +122,21 @@ bench: $(VENV)/test.stamp  ## measure speed and size (root; needs gcc and libpam
 bench-peers: $(VENV)/bench.stamp  ## measure it beside saslauthd, nginx and Apache (root)
 	$(VENV)/bin/python bench/peers.py $(BENCH)
 
+$(VENV)/run.stamp: requirements.txt | python
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --require-hashes -r requirements.txt
+	@touch $@
+
 python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or later is needed: make PYTHON=python3.11 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "Python's venv module is missing: run 'apt install python3-venv' as root" >&2; exit 1; }
 
 root:
 	@[ "$$(id -u)" = 0 ] || { echo "This needs root: run it with sudo" >&2; exit 1; }
 
-$(VENV)/test.stamp: pyproject.toml | python
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
-		{ echo "Python's venv module is missing: run 'apt install python3-venv' as root" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+$(VENV)/test.stamp: $(VENV)/run.stamp pyproject.toml
 	$(PIP) install pip==26.3
 	$(PIP) install --group dev
 	@touch $@
@@ -140,5 +153,5 @@ $(VENV)/fuzz.stamp: $(VENV)/test.stamp
 	$(PIP) install --group fuzz
 	@touch $@
 
-.PHONY: help run test test-authentik lint install uninstall blueprint test-deploy \
+.PHONY: help run test test-authentik lint install app-venv uninstall blueprint test-deploy \
 	test-docker test-systemd soak fuzz bench bench-peers python root

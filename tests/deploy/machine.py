@@ -18,6 +18,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -33,11 +34,17 @@ SOURCE = "/root/ugos-auth-proxy"  # where a machine has the repository
 NEIGHBOUR = "192.0.2.1"  # an address of the machine that is not loopback's
 BOUND = 60.0  # seconds after which a wait for an event counts as failed
 
-PACKAGES = "systemd,systemd-sysv,sudo,make,curl,iproute2,ca-certificates,openssl,python3"
+PACKAGES = "systemd,systemd-sysv,sudo,make,curl,iproute2,ca-certificates,python3,python3-venv"
+# What tests install later comes with the tree, so that machines need no network: Debian's python-pam as packages, and
+# the wheel of requirements.txt, whose hash pip checks as if it came from PyPI.
 BUILD = """
 set -e
 debootstrap --variant=minbase --include=$PACKAGES $SUITE $TREE $MIRROR
-rm -r $TREE/var/cache/apt/archives/*.deb
+in_tree() { chroot $TREE env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 "$@"; }
+in_tree apt-get -q update
+in_tree apt-get -qy install --no-install-recommends --download-only python3-pampy python3-six
+$PYTHON -m pip download --quiet --no-deps --require-hashes --requirement requirements.txt --dest $TREE/var/lib/wheels
+printf '[global]\\nno-index = true\\nfind-links = /var/lib/wheels\\n' > $TREE/etc/pip.conf
 echo nas > $TREE/etc/hostname
 echo '127.0.0.1 localhost nas' > $TREE/etc/hosts
 """
@@ -76,7 +83,8 @@ def tree(suite: str) -> Path:
         pytest.skip(
             f"needs {', '.join(missing)} (Debian's debootstrap, systemd-container and util-linux)"
         )
-    recipe = hashlib.sha256((PACKAGES + BUILD).encode()).hexdigest()[:12]
+    requirements = (ROOT / "requirements.txt").read_text()
+    recipe = hashlib.sha256((PACKAGES + BUILD + requirements).encode()).hexdigest()[:12]
     built = CACHE / f"machine-{suite}-{recipe}"
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / f"machine-{suite}.lock").open("w") as lock:
@@ -90,6 +98,7 @@ def tree(suite: str) -> Path:
                 "SUITE": suite,
                 "TREE": str(new),
                 "MIRROR": MIRROR,
+                "PYTHON": sys.executable,
             }
             done = subprocess.run(
                 ["unshare", "--mount", "sh", "-c", BUILD],

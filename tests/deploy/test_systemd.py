@@ -107,6 +107,9 @@ def test_make_install_leaves_a_ready_service_that_starts_at_boot(machine: Machin
     assert machine.do("systemctl is-enabled ugos-auth-proxy") == "enabled"
     assert answers_right(machine)
     assert machine.do(f"readlink /proc/{pid(machine)}/exe").startswith("/usr/bin/python3")
+    assert "/opt/ugos-auth-proxy/venv/lib/" in machine.do(
+        "/opt/ugos-auth-proxy/venv/bin/python3 -c 'import pam; print(pam.__file__)'"
+    )
     assert "no-pam-service" not in machine.do("journalctl --unit=ugos-auth-proxy --output=cat")
 
 
@@ -364,7 +367,9 @@ def test_install_again_updates_and_repairs(machine: Machine) -> None:
     machine.do(
         "systemctl stop ugos-auth-proxy; rm -r /etc/systemd/system/*; systemctl daemon-reload"
     )
-    machine.do("rm /etc/pam.d/ugos-auth-proxy /opt/ugos-auth-proxy/main.py")
+    machine.do(
+        "rm /etc/pam.d/ugos-auth-proxy; rm -r /opt/ugos-auth-proxy/venv/lib/python3*/site-packages/pam"
+    )
     machine.do("sudo make install")
     assert machine.do("systemctl is-enabled ugos-auth-proxy") == "enabled"
     assert answers_right(machine, token=token, address=NEIGHBOUR)
@@ -413,13 +418,15 @@ def test_install_says_that_it_needs_root(machine: Machine) -> None:
 
 @fresh_on_debian_12
 def test_the_commands_by_hand_work(machine: Machine) -> None:
+    machine.do("apt-get -qy install --no-download python3-pampy python3-six")
     machine.do(BY_HAND)
     assert answers_right(machine)
     log = machine.do("journalctl --unit=ugos-auth-proxy --output=cat")
     assert "/etc/pam.d/other" not in log
 
 
-def test_two_copied_files_are_enough(machine: Machine) -> None:
+def test_two_copied_files_are_enough_with_debians_python_pam(machine: Machine) -> None:
+    machine.do("apt-get -qy install --no-download python3-pampy python3-six")
     machine.do(SHORTEST)
     assert machine.do("systemctl is-enabled ugos-auth-proxy") == "enabled"
     assert answers_right(machine)
@@ -428,3 +435,14 @@ def test_two_copied_files_are_enough(machine: Machine) -> None:
     assert "PAM uses /etc/pam.d/other" in machine.do(
         "journalctl --unit=ugos-auth-proxy --output=cat"
     )
+
+
+def test_without_python_pam_the_journal_says_what_to_install(machine: Machine) -> None:
+    cursor = machine.cursor()
+    assert machine.run(SHORTEST).status
+    hint = machine.await_log("python-pam is missing", cursor)
+    command = re.findall(r"`(apt install .*?)`", hint)[0].replace(
+        "apt install", "apt-get -qy --no-download install"
+    )
+    machine.do(f"{command}; systemctl restart ugos-auth-proxy")
+    assert answers_right(machine)
