@@ -32,6 +32,7 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ugos
 MIRROR = os.environ.get("DEBIAN_MIRROR", "http://deb.debian.org/debian")
 SOURCE = "/root/ugos-auth-proxy"  # where a machine has the repository
 NEIGHBOUR = "192.0.2.1"  # an address of the machine that is not loopback's
+WEEK = 7 * 86400.0  # seconds
 BOUND = 60.0  # seconds after which a wait for an event counts as failed
 
 PACKAGES = "systemd,systemd-sysv,sudo,make,curl,iproute2,ca-certificates,python3,python3-venv"
@@ -91,7 +92,8 @@ def tree(suite: str) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not built.exists():
             for old in CACHE.glob(f"machine-{suite}-*"):
-                shutil.rmtree(old)
+                if time.time() - old.stat().st_mtime > WEEK:  # another checkout may use it
+                    shutil.rmtree(old)
             new = built.with_suffix(".new")
             env = {
                 "PACKAGES": PACKAGES,
