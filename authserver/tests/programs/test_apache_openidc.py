@@ -1,8 +1,8 @@
 """Apache in front of an application: mod_auth_openidc signs in, mod_oauth2 asks about tokens."""
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,6 +12,7 @@ from authserver.accounts.models import Group
 from authserver.accounts.users import set_active
 from tests.processes import BOUND, free_port
 from tests.programs.apache import Apache
+from tests.programs.installed import open_folder
 from tests.relying_party import RelyingParty
 from tests.server import PASSWORD, Server
 
@@ -45,16 +46,18 @@ OAUTH2 = """
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
+def start() -> Iterator[Start]:
     running: list[Apache] = []
+    folder = open_folder()
 
     def start(*arguments: Any) -> Apache:
-        running.append(Apache(tmp_path, *arguments))
+        running.append(Apache(folder, *arguments))
         return running[-1]
 
     yield start
     for apache in running:
         apache.stop()
+    shutil.rmtree(folder)
 
 
 def test_mod_auth_openidc_lets_the_family_in(server: Server, start: Start) -> None:
