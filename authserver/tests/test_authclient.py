@@ -33,8 +33,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     maria = running.make_user("maria")
     with running.database():
         maria.permissions.add(Permission.objects.create(name="Photos", permission_name="photos"))
-        make_key(Domain.objects.create(name="localhost"), "jwt")
-        make_key(Domain.objects.create(name="signs.example", jwt_sign_subdomains=True), "jwt")
+        make_key(Domain.objects.create(name="localhost"), "jwt", "tests")
+        make_key(
+            Domain.objects.create(name="signs.example", jwt_sign_subdomains=True), "jwt", "tests"
+        )
     (running.folder / "token").write_text(TOKEN + "\n")
     yield running
     running.stop()

@@ -41,14 +41,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         User.objects.filter(pk=maria.pk).update(delivery_mailbox=mailbox)
         for name in ("photos", "calendar"):
             maria.permissions.add(Permission.objects.create(name=name, permission_name=name))
-        make_key(Domain.objects.create(name="localhost"), "jwt")
+        make_key(Domain.objects.create(name="localhost"), "jwt", "tests")
         create_service_user(maria, "scanner", "", "tests")
         digest = hashlib.sha256(SERVICE_PASSWORD.encode()).hexdigest()
         ServiceUser.objects.filter(username="scanner").update(digest=digest)
         Domain.objects.create(name="empty.example")
         signs = Domain.objects.create(name="signs.example", jwt_sign_subdomains=True)
-        make_key(signs, "jwt")
-        make_key(Domain.objects.create(name="alone.example"), "jwt")
+        make_key(signs, "jwt", "tests")
+        make_key(Domain.objects.create(name="alone.example"), "jwt", "tests")
     yield running
     running.stop()
 
@@ -176,7 +176,7 @@ def test_the_open_form_needs_no_token(serve: Any) -> None:
     server = serve(CHECKPASSWORD_OPEN="true")
     server.make_user("maria")
     with server.database():
-        make_key(Domain.objects.create(name="localhost"), "jwt")
+        make_key(Domain.objects.create(name="localhost"), "jwt", "tests")
     assert claims(server, ask(server, {"username": "maria"}))["authenticated"] is False
 
 
@@ -266,7 +266,7 @@ def test_other_methods_are_405(server: Server) -> None:
 def test_a_refusal_takes_its_time(serve: Any) -> None:
     server = serve(REFUSAL_SECONDS="0.7")
     with server.database():
-        make_key(Domain.objects.create(name="localhost"), "jwt")
+        make_key(Domain.objects.create(name="localhost"), "jwt", "tests")
     server.make_user("maria")
     for name in ("maria", "nobody"):
         begun = time.monotonic()

@@ -23,8 +23,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     running = Server(tmp_path_factory.mktemp("getkey"))
     with running.database():
         domain = Domain.objects.create(name="localhost", jwt_sign_subdomains=True)
-        make_key(domain, "jwt")
-        make_key(domain, "dkim")
+        make_key(domain, "jwt", "tests")
+        make_key(domain, "dkim", "tests")
         Domain.objects.create(name="empty.example")
         registry = DockerRegistry.objects.create(name="R", client_id="reg:5000", domain=domain)
         make_registry_key(registry)
@@ -75,7 +75,7 @@ def test_a_bad_parameter_is_400(server: Server, query: dict[str, Any]) -> None:
 def test_plain_http_is_400_where_the_public_address_is_https(serve: Any) -> None:
     server = serve(BASE_URL="https://login.example.org", TRUSTED_PROXIES="127.0.0.0/8")
     with server.database():
-        make_key(Domain.objects.create(name="login.example.org"), "jwt")
+        make_key(Domain.objects.create(name="login.example.org"), "jwt", "tests")
     url, host = f"{server.address}/getkey/", {"Host": "login.example.org"}
     assert HTTP.get(url, headers=host).status_code == 400
     answer = HTTP.get(url, headers={**host, "X-Forwarded-Proto": "https"})

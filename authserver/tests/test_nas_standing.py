@@ -39,7 +39,7 @@ def nas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nas]:
 def server(tmp_path_factory: pytest.TempPathFactory, nas: Nas) -> Iterator[Server]:
     running = Server(tmp_path_factory.mktemp("server"), **nas.settings)
     with running.database():
-        make_key(Domain.objects.create(name="localhost"), "jwt")
+        make_key(Domain.objects.create(name="localhost"), "jwt", "tests")
     yield running
     running.stop()
 

@@ -187,7 +187,7 @@ def test_all_processes_count_together(serve: Serve) -> None:
 def test_all_doors_count_together(strict: Server) -> None:
     strict.make_user("doors")
     with strict.database():
-        make_key(Domain.objects.create(name="localhost"), "jwt")
+        make_key(Domain.objects.create(name="localhost"), "jwt", "tests")
     guess = guesser(strict, "127.0.1.11")
     assert guess("doors").status_code == 200
     with httpx.Client(

@@ -3,6 +3,8 @@
 Each change is in the audit log: `by` is who made it.
 """
 
+from typing import Any
+
 from django.core.exceptions import ValidationError
 
 from authserver.accounts.models import Domain, EmailAlias, User
@@ -19,13 +21,25 @@ def find_domain(name: str) -> Domain | None:
     return Domain.objects.filter(name=domain_name(name)).first()
 
 
-def create_domain(name: str, by: str) -> Domain:
-    """Raises ValidationError where the name cannot be one, or is taken."""
-    domain = Domain(name=domain_name(name))
+def create_domain(name: str, by: str, **values: Any) -> Domain:
+    """`values`: fields of Domain. Raises ValidationError where one cannot be, or it is there."""
+    domain = Domain(name=domain_name(name), **values)
     domain.full_clean()
     domain.save()
-    record("domain.created", actor=by, subject=domain)
+    record("domain.created", actor=by, subject=domain, **values)
     return domain
+
+
+def edit_domain(domain: Domain, by: str, **values: Any) -> list[str]:
+    """Change fields; which of them had another value. Raises ValidationError."""
+    changed = {name: value for name, value in values.items() if getattr(domain, name) != value}
+    for name, value in changed.items():
+        setattr(domain, name, value)
+    domain.full_clean()
+    domain.save()
+    if changed:
+        record("domain.edited", actor=by, subject=domain, **changed)
+    return list(changed)
 
 
 def remove_domain(domain: Domain, by: str) -> None:

@@ -48,6 +48,19 @@ def check_domain(text: str) -> None:
         raise ValidationError("A domain is a name such as example.org, in lower case.")
 
 
+def check_selector(text: str) -> None:
+    if not re.fullmatch(rf"{LABEL}(\.{LABEL})*", text):
+        raise ValidationError("A DKIM selector is a name such as mail2026, in lower case.")
+
+
+def check_redirect(text: str) -> None:
+    """A domain, or an address."""
+    mailprefix, at, domain = text.rpartition("@")
+    if at:
+        check_mailprefix(mailprefix)
+    check_domain(domain)
+
+
 def check_mailprefix(text: str) -> None:
     """The local part of an address: a dot-atom (RFC 5322, 3.2.3; UTF-8 by RFC 6531)."""
     atom = r"[^\s\x00-\x20\x7f-\x9f()<>\[\]:;@\\,.\"]+"
@@ -87,6 +100,16 @@ class Domain(models.Model):
     name = models.CharField(max_length=253, unique=True, validators=[check_domain])
     jwt_sign_subdomains = models.BooleanField(
         "sign for subdomains", default=False, help_text="Its JWT key signs for them as well."
+    )
+    dkim_selector = models.CharField(
+        max_length=63, default="default", validators=[check_selector], help_text="RFC 6376, 3.1."
+    )
+    redirect_to = models.CharField(
+        "redirect all mail to",
+        max_length=254,
+        blank=True,
+        validators=[check_redirect],
+        help_text="A domain, for the same local part there, or an address.",
     )
 
     class Meta:

@@ -9,7 +9,6 @@ from django.http import HttpRequest
 from authserver.accounts import addresses
 from authserver.accounts.models import Domain
 from authserver.admin import Model, Seen, actor
-from authserver.audit.record import record
 from authserver.domains.keys import make_key
 from authserver.domains.models import DomainKey
 
@@ -51,8 +50,7 @@ class DomainAdmin(Model):
     def make_jwt_key(self, request: HttpRequest, obj: Domain) -> None:
         if not self.tools_of(obj):
             raise ValidationError("The domain has a JWT key already.")
-        make_key(obj, DomainKey.JWT)
-        record("domain.key_made", actor=actor(request), subject=obj, key=DomainKey.JWT)
+        make_key(obj, DomainKey.JWT, actor(request))
         self.message_user(request, f"{obj} has a JWT key now.")
 
 

@@ -1,19 +1,49 @@
 """Which key signs for a domain."""
 
-from authserver import signing
+from django.core.exceptions import ValidationError
+from django.db import transaction
+
+from authserver import locks, signing
 from authserver.accounts.models import Domain
+from authserver.audit.record import record
 from authserver.domains.models import DomainKey
 
 
-def make_key(domain: Domain, kind: str) -> DomainKey:
-    """A new key for `domain`, which has none of that kind."""
+def find_key(domain: Domain, kind: str) -> DomainKey | None:
+    return DomainKey.objects.filter(domain=domain, kind=kind).first()
+
+
+@transaction.atomic
+def make_key(domain: Domain, kind: str, by: str, *, overwrite: bool = False) -> DomainKey:
+    """A new key for `domain`; raises ValidationError where it has one, unless `overwrite`."""
+    locks.hold(f"key of domain {domain.pk}")
+    if there := find_key(domain, kind):
+        if not overwrite:
+            raise ValidationError(f"{domain} has a {kind} key already: say --overwrite.")
+        there.delete()
     private_key = signing.make_private_key()
+    record("domain.key.created", actor=by, subject=domain, key=kind)
     return DomainKey.objects.create(
         domain=domain,
         kind=kind,
         private_key=private_key,
         certificate=signing.make_certificate(private_key, domain.name),
     )
+
+
+def remove_key(domain: Domain, kind: str, by: str) -> None:
+    """Raises ValidationError where there is none."""
+    if not DomainKey.objects.filter(domain=domain, kind=kind).delete()[0]:
+        raise ValidationError(f"{domain} has no {kind} key.")
+    record("domain.key.removed", actor=by, subject=domain, key=kind)
+
+
+def dkim_record(key: DomainKey) -> str:
+    """What to put into the DNS zone (RFC 6376, 3.6.2): strings of at most 255 characters."""
+    body = "".join(signing.public_pem(key.private_key).strip().split("\n")[1:-1])
+    text = f"v=DKIM1; k=rsa; p={body}"
+    strings = " ".join(f'"{text[at : at + 250]}"' for at in range(0, len(text), 250))
+    return f"{key.domain.dkim_selector}._domainkey.{key.domain.name}. IN TXT ( {strings} )"
 
 
 def names_upwards(name: str) -> list[str]:

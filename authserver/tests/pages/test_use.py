@@ -151,7 +151,7 @@ def test_a_device_password_is_shown_once_and_ends(server: Server, window: Open) 
         from authserver.accounts.addresses import create_domain
         from authserver.domains.keys import make_key
 
-        make_key(create_domain("localhost", "tests"), "jwt")
+        make_key(create_domain("localhost", "tests"), "jwt", "tests")
     browser = server.browser()
     assert browser.post("/checkpassword/", json=asked).status_code == 200
     one.click("I have it", role="link")

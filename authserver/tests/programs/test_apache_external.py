@@ -71,14 +71,14 @@ class Place:
             MAX_FAILURES=0,
             NAS_RECHECK=1,
             NAS_GRACE=0,
-            **nas.settings,  # type: ignore[arg-type]
+            **nas.settings,
         )
         key, token = folder / "key", folder / "token"
         command = install_client(folder / "client")
         token.write_text(TOKEN)
         token.chmod(0o644)
         with self.server.database():
-            make_key(Domain.objects.create(name="localhost"), "jwt")
+            make_key(Domain.objects.create(name="localhost"), "jwt", "tests")
         url = self.server.base
         subprocess.run([command, "-m", "init", "-u", f"{url}/getkey/", "--jwtkey", key], check=True)
         options = f"-u {url}/checkpassword/ --jwtkey {key} --token-file {token}"
