@@ -416,7 +416,7 @@ HASHING = 2**24 * (1 + len(os.sched_getaffinity(0)))
 
 
 def need_memory() -> None:
-    """Raise MemoryError without room for crypt(3): pam_unix calls the password wrong then."""
+    """Raise MemoryError without room for crypt(3)."""
     try:
         mmap.mmap(-1, HASHING, mmap.MAP_PRIVATE).close()
     except OSError:
@@ -427,24 +427,25 @@ def need_memory() -> None:
 
 
 class Call:
-    """Something to do when its turn comes. `Gate` calls the methods, `run` without its lock."""
+    """Something to `run` when its turn comes. `Gate` calls the other two with its lock held.
 
-    preferred = False  # which of the two lanes it waits in
+    `admit` says whether it may run now, or raises Error where it never may; `settle` is called
+    when its turn is over, with what came of it, or None.
+    """
 
-    def __init__(self, function: Callable[[], Any]) -> None:
-        self.run = function
+    def __init__(
+        self,
+        run: Callable[[], Any],
+        admit: Callable[[], bool] = lambda: True,
+        settle: Callable[[Any], None] = lambda _: None,
+        preferred: bool = False,  # which of the two lanes it waits in
+    ) -> None:
+        self.run, self.admit, self.settle, self.preferred = run, admit, settle, preferred
         self.result: Any = None
         self.error: BaseException | None = None
         self.begun = 0.0  # when its turn came
         self.done = threading.Lock()
         self.done.acquire()
-
-    def admit(self) -> bool:
-        """Whether it may run now; if not, it keeps its place. Raises Error: it never may."""
-        return True
-
-    def settle(self) -> None:
-        """Its turn is over: it has a `result`, an `error`, or hangs and has neither."""
 
 
 class Gate:
@@ -497,7 +498,7 @@ class Gate:
                 self.running.remove(call)
                 self.hung.add(call)
                 self.threads -= 1
-                call.settle()
+                call.settle(call.result)
                 self.wake()
                 text = f"{self.name} hangs: a call has not returned within 10 seconds"
                 raise Error(503, text, "HANG")
@@ -562,7 +563,7 @@ class Gate:
                     self.wake()
                     return
                 self.running.remove(call)
-                call.settle()
+                call.settle(call.result)
             call.done.release()
 
 
@@ -831,12 +832,7 @@ class Accounts:
         }
         return row, is_locked(row), described
 
-    def check(self) -> None:
-        """Raise Error where a refusal could come of a file that cannot be read."""
-        read_file(PASSWD, 1)
-        read_file(SHADOW, 1)
-
-    def check_all(self) -> str:
+    def check(self) -> str:
         """The name of a served account, if there is one that is not locked; raises Error where
         there is none, or a file cannot be used."""
         self.mounts.check()
@@ -946,9 +942,6 @@ class Throttle:
             self.pending[key] += 1
         return True
 
-    def is_usual(self, username: str, network: str, served: bool) -> bool:
-        return (username, network) in self.usual
-
     def settle(self, username: str, network: str, served: bool, verdict: Verdict | None) -> None:
         """Count what PAM has said of a login that was admitted; None: nothing."""
         for key in (username, network), (username, ""), ("", network):
@@ -973,23 +966,6 @@ class Throttle:
 # --- Logins ------------------------------------------------------------------------------------
 
 
-class Login(Call):
-    """A login, waiting for its turn and then for PAM, which says a Verdict."""
-
-    def __init__(
-        self, check: Callable[[], Verdict], throttle: Throttle, *who: *tuple[str, str, bool]
-    ) -> None:
-        super().__init__(check)
-        self.throttle, self.who = throttle, who
-        self.preferred = throttle.is_usual(*who)
-
-    def admit(self) -> bool:
-        return self.throttle.admit(*self.who)
-
-    def settle(self) -> None:
-        self.throttle.settle(*self.who, self.result)
-
-
 class Logins:
     """What is asked of PAM and of the accounts, each question in its turn.
 
@@ -1008,8 +984,14 @@ class Logins:
     def check(self, username: str, password: str, client: Client) -> tuple[str, Verdict]:
         """The account's name as passwd has it, and the verdict; raises Error."""
         account = self.lookups.ask(Call(partial(self.accounts.find, username)))
-        check = partial(self.ask_pam, account, password, client.address)
-        login = Login(check, self.throttle, account.name, client.network, not account.refusal)
+        who = account.name, client.network, not account.refusal
+        throttle = self.throttle
+        login = Call(
+            partial(self.ask_pam, account, password, client.address),
+            partial(throttle.admit, *who),
+            partial(throttle.settle, *who),
+            preferred=(account.name, client.network) in throttle.usual,
+        )
         return account.name, self.turns.ask(login)
 
     def ask_pam(self, account: Account, password: str, rhost: str) -> Verdict:
@@ -1018,8 +1000,10 @@ class Logins:
         served = account.row if not account.refusal else None
         verdict = self.pam.check(served.pw_name if served else NOBODY, password, rhost)
         if verdict.error or not served:
+            # without these, pam_unix refuses a right password
             need_memory()
-            self.accounts.check()
+            for path in PASSWD, SHADOW:
+                read_file(path, 1)
         return verdict if served else Verdict(INVALID, account.refusal)
 
     def describe(self, username: str) -> dict[str, Any] | None:
@@ -1035,7 +1019,7 @@ class Logins:
 
     def probe(self) -> None:
         """Raise Error unless a login could succeed now."""
-        account = self.lookups.ask(Call(self.accounts.check_all))
+        account = self.lookups.ask(Call(self.accounts.check))
         self.turns.ask(Call(partial(self.pam.probe, account)))
 
 

@@ -7,10 +7,11 @@ import http.client
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import conftest
 import pytest
-from conftest import TOKEN, WRONG, Service, Start, right
+from conftest import TOKEN, WRONG, Etc, Service, Start, right
 
 LINE = re.compile(
     r'time=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ level=[A-Z]+ event=[a-z-]+( [a-z]+=([!#-\[\]-~]+|"([^"\\]|\\.)*"))*'
@@ -217,6 +218,52 @@ def test_the_levels_leave_out_what_is_below_them(start: Start) -> None:
     assert levels("INFO") == {"INFO", "WARNING"}
     assert levels("WARNING") == {"WARNING"}
     assert levels("ERROR") == set()
+
+
+def test_an_outage_is_an_error_in_the_log_with_its_reason(start: Start, etc: Etc) -> None:
+    service = start(LOG_LEVEL="WARNING")
+    service.await_port()
+    (etc.path / "passwd").unlink()
+    service.validate("des", right("des"))
+    for path in ("/user-info?username=des", "/ready"):
+        assert service.request("GET", path).status == 503
+    service.stop()
+    lines = [fields(line) for line in service.log_lines()]
+    told = [(line["level"], line["event"], line.get("path")) for line in lines]
+    assert told == [
+        ("ERROR", "verdict", None),
+        ("ERROR", "request", "/validate"),
+        ("ERROR", "request", "/user-info"),
+        ("ERROR", "request", "/ready"),
+    ]
+    assert all("/etc/passwd" in line["reason"] for line in lines)
+    assert [line.get("status") for line in lines] == [None, "503", "503", "503"]
+
+
+def test_a_refusal_is_no_error_and_has_no_reason_in_its_request(service: Service) -> None:
+    for path in ("/nowhere", "/user-info", "/user-info?username=no.such.user"):
+        before = len(service.log_lines())
+        service.request("GET", path)
+        line = fields(service.wait_for_log("event=request ", before))
+        assert (line["level"], "reason" in line) == ("INFO", False)
+
+
+@pytest.mark.parametrize("path", ["/health", "/ready"])
+def test_what_is_polled_is_for_debug_only_while_all_is_well(service: Service, path: str) -> None:
+    before = len(service.log_lines())
+    service.request("GET", path)
+    assert value(service.wait_for_log("event=request ", before), "level") == "DEBUG"
+
+
+def test_a_full_service_is_an_error_in_the_log(start: Start) -> None:
+    service = start(MAX_CONNECTIONS=1, FAIL_DELAY=2, LOG_LEVEL="INFO")
+    with ThreadPoolExecutor(1) as threads:
+        held = threads.submit(service.validate, "des", WRONG)
+        service.wait_for_log("event=verdict ")
+        assert service.request("GET", "/health").status == 503
+        assert held.result().status == 200
+    line = fields(service.wait_for_log("event=full "))
+    assert (line["level"], line["status"], line["reason"]) == ("ERROR", "503", "FULL")
 
 
 def test_no_secret_is_logged_in_any_error(start: Start) -> None:

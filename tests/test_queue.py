@@ -192,8 +192,8 @@ class Step(main.Call):
     def __init__(
         self, name: str, order: list[str], go: threading.Event, preferred: bool = False
     ) -> None:
-        super().__init__(self.step)
-        self.name, self.order, self.go, self.preferred = name, order, go, preferred
+        super().__init__(self.step, preferred=preferred)
+        self.name, self.order, self.go = name, order, go
 
     def step(self) -> str:
         self.order.append(self.name)
@@ -255,20 +255,33 @@ def test_patience_is_that_of_each_call_by_itself() -> None:
 
 def test_a_call_that_hangs_gives_its_place_to_the_next_at_once() -> None:
     gate, order, ends = main.Gate("PAM", 1), list[str](), list[str]()
-    gate.HANG = 0.5
+    gate.PATIENCE = BOUND
     hangs, goes_on = threading.Event(), threading.Event()
     goes_on.set()
     calls = [Step("hangs", order, hangs), Step("next", order, goes_on)]
     first, second = ask_in_order(gate, calls, ends)
-    first.join(BOUND)
+    with pytest.raises(main.Error, match="hangs"):
+        gate.abandon(calls[0])
     second.join(BOUND)
-    assert sorted(ends) == ["hangs: HANG", "next"]
+    assert ends == ["next"]
     assert (len(gate.hung), gate.threads) == (1, 1)
-    hangs.set()  # it comes back after all, and its thread is one too many
+    hangs.set()  # it comes back after all, to nobody, and its thread is one too many
     while gate.hung:
         time.sleep(0.001)
     assert gate.ask(Step("after", order, goes_on)) == "after"
     assert gate.threads == 1
+    calls[0].done.release()  # the asker of this test does not wait for its time
+    first.join(BOUND)
+
+
+def test_a_call_that_has_run_for_its_time_ends_with_an_error() -> None:
+    gate, order, ends = main.Gate("PAM", 1), list[str](), list[str]()
+    gate.PATIENCE, gate.HANG = 0.1, 0.5
+    hangs = threading.Event()
+    (asker,) = ask_in_order(gate, [Step("hangs", order, hangs)], ends)
+    asker.join(BOUND)
+    hangs.set()
+    assert ends == ["hangs: HANG"]
 
 
 def test_a_call_that_raises_gives_back_its_turn() -> None:
@@ -281,28 +294,15 @@ def test_a_call_that_raises_gives_back_its_turn() -> None:
     assert order == ["right"]
 
 
-class Together(Step):
-    """One of several calls that may run at the same time only when all have been let in."""
-
-    def __init__(
-        self, name: str, order: list[str], go: threading.Event, allowed: list[int]
-    ) -> None:
-        super().__init__(name, order, go)
-        self.allowed = allowed
-
-    def admit(self) -> bool:
-        return self.allowed[0] > 0
-
-    def settle(self) -> None:
-        self.allowed[0] = 2
-
-
 def test_calls_that_become_possible_together_are_begun_together() -> None:
     """The end of one lets two in: the thread that takes the first wakes another one for the second."""
     gate, order, go = main.Gate("PAM", 2), list[str](), threading.Event()
     held, allowed = threading.Event(), [1]
-    first = Together("first", order, held, allowed)
-    others = [Together(name, order, go, allowed) for name in ("second", "third")]
+    first, *others = (Step(name, order, go) for name in ("first", "second", "third"))
+    first.go = held
+    for call in (first, *others):
+        call.admit = lambda: allowed[0] > 0
+        call.settle = lambda _: allowed.append(allowed.pop() + 2)
     threads = [threading.Thread(target=gate.ask, args=(call,)) for call in (first, *others)]
     threads[0].start()
     while order != ["first"]:
@@ -323,13 +323,12 @@ def test_calls_that_become_possible_together_are_begun_together() -> None:
 
 
 def test_a_call_that_may_never_run_ends_at_its_turn_and_costs_none() -> None:
-    class Refused(Step):
-        def admit(self) -> bool:
-            raise main.Error(429, "no")
+    def refuse() -> bool:
+        raise main.Error(429, "no")
 
     gate, order, go = main.Gate("PAM", 1), list[str](), threading.Event()
     go.set()
     with pytest.raises(main.Error, match="no"):
-        gate.ask(Refused("refused", order, go))
+        gate.ask(main.Call(lambda: order.append("refused"), admit=refuse))
     assert gate.ask(Step("right", order, go)) == "right"
     assert order == ["right"]

@@ -4,8 +4,10 @@ import os
 import re
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
+import conftest
 import pytest
 from conftest import COVERAGE_FOLDER, ROOT, TOKEN, Etc, Start, free_port, python
 
@@ -185,6 +187,24 @@ def test_a_used_port_is_said_in_one_line() -> None:
         done = run(PORT=str(listener.getsockname()[1]))
     assert done.returncode in (1, 2)
     assert re.fullmatch(".+in use.*\n", done.stderr)
+
+
+def test_a_hard_limit_on_descriptors_that_cannot_hold_the_connections_stops_the_start(
+    start: Start,
+) -> None:
+    service = start(before="ulimit -n 555;", MAX_CONNECTIONS=300)
+    assert service.process.poll() == 2
+    (line,) = service.log_lines()
+    assert re.search("MAX_CONNECTIONS.* 556 .* 555", line)
+    service = start(before="ulimit -n 556;", MAX_CONNECTIONS=300)
+    assert service.request("GET", "/health").status == 200
+
+
+@pytest.mark.parametrize("argument", ["--help", "--version"])
+def test_it_needs_nothing_but_python(argument: str) -> None:
+    alone = [sys.executable, "-I", "-S", conftest.MAIN, argument]
+    done = subprocess.run(alone, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_readme_lists_the_settings_of_the_code() -> None:

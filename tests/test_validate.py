@@ -321,6 +321,71 @@ def test_refusals_cannot_be_told_apart_by_bytes(service: Service) -> None:
 
 
 @pytest.mark.alone
+def assert_all_the_same(service: Service) -> None:
+    """Served or not, every name gets one and the same 503."""
+
+    def answer(login: tuple[str, str]) -> tuple[int, list[tuple[str, str]], bytes]:
+        response = service.validate(*login)
+        headers = [(k, v) for k, v in response.headers.items() if k != "Date"]
+        return response.status, headers, response.raw
+
+    first, *others = map(answer, REFUSED)
+    assert first[0] == 503
+    assert others == [first] * len(others)
+
+
+@pytest.mark.parametrize("phase", ["auth", "account"])
+@pytest.mark.parametrize("control", ["required", "requisite"])
+def test_with_a_broken_stack_no_name_is_told_from_another(
+    start: Start, etc: Etc, phase: str, control: str
+) -> None:
+    """But in the account phase, to which a wrong password does not come, there is nothing to tell."""
+    service = start()
+    etc.pam("ugos-auth-proxy", f"{phase} {control} pam_not_there.so\n" + PLAIN)
+    if phase == "auth":
+        assert_all_the_same(service)
+    assert service.validate("des", right("des")).status == 503
+
+
+@pytest.mark.parametrize("filename", ["passwd", "shadow", "group"])
+def test_with_a_file_away_no_name_is_told_from_another(
+    start: Start, etc: Etc, filename: str
+) -> None:
+    service = start(ALLOWED_GROUPS="users")
+    (etc.path / filename).unlink()
+    answers = [service.validate(*login) for login in REFUSED]
+    assert [answer.status for answer in answers] == [503] * len(REFUSED)
+    if filename != "shadow":  # of which PAM's own code is told where it was asked about the account
+        assert_all_the_same(service)
+
+
+def test_with_shadow_not_readable_no_name_is_told_from_another_by_status(start: Start) -> None:
+    service = start(user=65534)
+    answers = [service.validate(*login) for login in REFUSED]
+    assert [answer.status for answer in answers] == [503] * len(REFUSED)
+
+
+def test_pam_is_asked_about_a_fixed_name_and_never_about_one_that_is_not_served(
+    start: Start, etc: Etc
+) -> None:
+    etc.script("who", "echo $PAM_USER >>/etc/asked\n")
+    etc.pam("ugos-auth-proxy", "auth optional pam_exec.so quiet /etc/who\n" + PLAIN)
+    service = start()
+    for name in ("no.such.user", "system", "root", "toor", "des"):
+        service.validate(name, WRONG)
+    nobody = "ugos-auth-proxy-nobody"
+    assert etc.read("asked").split() == [nobody] * 4 + ["des"]
+
+
+def test_a_stack_that_lets_everybody_in_lets_no_name_in_that_is_not_served(
+    start: Start, etc: Etc
+) -> None:
+    etc.pam("ugos-auth-proxy", "auth required pam_permit.so\naccount required pam_permit.so\n")
+    service = start()
+    for name in ("no.such.user", "system", "root", "toor"):
+        assert service.validate(name, WRONG).json == INVALID
+
+
 def test_every_refusal_takes_the_delay_at_least_and_a_right_login_does_not(start: Start) -> None:
     service = start(FAIL_DELAY="0.7", PAM_SERVICE="debian")
 
@@ -331,6 +396,11 @@ def test_every_refusal_takes_the_delay_at_least_and_a_right_login_does_not(start
 
     times = parallel(seconds, [*REFUSED, ("sha512.mustchange", right("sha512.mustchange"))])
     assert min(times) >= 0.7
+    ended = "event=request .* path=/validate .*ms="
+    lines = [line for line in service.log_lines() if re.search(ended, line)]
+    held = sorted(float(line.rpartition("ms=")[2]) for line in lines)
+    assert held[0] >= 700
+    assert held[len(held) // 2] <= 875, "at most a quarter more, while the queue is short"
     logged = [re.search(r"result=invalid .*ms=([\d.]+)", line) for line in service.log_lines()]
     assert max(float(found[1]) for found in logged if found) < 690, (
         "the verdict is logged before the delay"
