@@ -274,6 +274,25 @@ def test_a_call_that_hangs_gives_its_place_to_the_next_at_once() -> None:
     first.join(BOUND)
 
 
+def test_one_that_waits_while_too_many_hang_begins_as_soon_as_one_is_back() -> None:
+    gate, order, ends = main.Gate("PAM", 1), list[str](), list[str]()
+    gate.PATIENCE, gate.MAX_HUNG = BOUND, 1
+    hangs, goes_on = threading.Event(), threading.Event()
+    goes_on.set()
+    calls = [Step("hangs", order, hangs), Step("next", order, goes_on)]
+    first, second = ask_in_order(gate, calls, ends)
+    with pytest.raises(main.Error, match="hangs"):
+        gate.abandon(calls[0])
+    while not gate.idle:  # the thread in its place has looked, and may begin nothing
+        time.sleep(0.001)
+    assert order == ["hangs"]
+    hangs.set()
+    second.join(BOUND / 2)
+    assert ends == ["next"]
+    calls[0].done.release()
+    first.join(BOUND)
+
+
 def test_a_call_that_has_run_for_its_time_ends_with_an_error() -> None:
     gate, order, ends = main.Gate("PAM", 1), list[str](), list[str]()
     gate.PATIENCE, gate.HANG = 0.1, 0.5
