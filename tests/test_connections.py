@@ -212,6 +212,23 @@ def test_when_all_are_busy_the_new_one_gets_503_and_is_closed(start: Start) -> N
     comes_in(service)
 
 
+def test_one_that_is_refused_is_not_reset_by_what_it_still_sends(start: Start) -> None:
+    """A reset would take its answer away; for a second it may send."""
+    service = start(MAX_CONNECTIONS=1, FAIL_DELAY=3)
+    with contextlib.ExitStack() as stack:
+        held(service, stack, 1)
+        broken = select.poll()
+        for _ in range(20):  # on a busy machine the second may be over too soon
+            with Wire(service) as wire:
+                assert wire.last().status == 503
+                wire.send(HEALTH)
+                broken.register(wire.socket, 0)  # of errors it always tells
+                if not broken.poll(200):
+                    return
+                broken.unregister(wire.socket)
+    pytest.fail("reset")
+
+
 def test_a_held_refusal_is_not_closed_to_make_room(start: Start) -> None:
     service = start(MAX_CONNECTIONS=2, FAIL_DELAY=3, REQUEST_TIMEOUT=60)
     with contextlib.ExitStack() as stack:

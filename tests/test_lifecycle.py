@@ -5,6 +5,8 @@ import select
 import signal
 import socket
 import struct
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -150,3 +152,62 @@ def test_a_start_does_not_fail_because_nobody_is_there_to_be_told(
     service = start(NOTIFY_SOCKET=tmp_path / "nobody")
     assert "error=" in service.wait_for_log("level=WARNING event=notify ")
     assert service.request("GET", "/health").status == 200
+
+
+@pytest.fixture(scope="module")
+def old_pam(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with python-pam 2.0.2, as Debian has it, and six."""
+    folder = tmp_path_factory.mktemp("pam")
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--target",
+        str(folder),
+    ]
+    done = subprocess.run(
+        [*command, "python-pam==2.0.2", "six"], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.skip(f"python-pam 2.0.2 cannot be had: {done.stderr.strip().splitlines()[-1:]}")
+    return folder
+
+
+def test_python_pam_2_0_2_works_as_well(start: Start, old_pam: Path) -> None:
+    where = [sys.executable, "-c", "import pam; print(pam.__file__)"]
+    loaded = subprocess.run(
+        where, env={"PYTHONPATH": str(old_pam)}, capture_output=True, text=True, check=True
+    )
+    assert loaded.stdout.startswith(str(old_pam))
+    service = start(PYTHONPATH=old_pam)
+    assert service.request("GET", "/ready").status == 200
+    for name in ("des", "sha512", "yescrypt"):
+        assert service.validate(name, right(name)).json == {"valid": True, "username": name}
+        assert service.validate(name, WRONG).json == {
+            "valid": False,
+            "error": "Invalid credentials",
+        }
+    assert service.validate("des.expired", right("des.expired")).json["error"] == "Account expired"
+    assert (
+        service.validate("des.mustchange", right("des.mustchange")).json["error"]
+        == "Password expired"
+    )
+    assert service.validate("nopassword", WRONG).json["valid"] is False
+
+
+def test_with_python_pam_2_0_2_a_null_password_and_the_delay_of_the_stack_are_off_too(
+    start: Start, old_pam: Path
+) -> None:
+    service = start(PYTHONPATH=old_pam, PAM_SERVICE="debian")
+    began = time.monotonic()
+    assert service.validate("nopassword", WRONG).json == {
+        "valid": False,
+        "error": "Invalid credentials",
+    }
+    for _ in range(4):  # 2 s each, were the delay still libpam's
+        assert service.validate("des", WRONG).json["valid"] is False
+    assert time.monotonic() - began < 6
+    assert service.validate("des", right("des")).json["valid"] is True

@@ -201,7 +201,7 @@ def test_a_hard_limit_on_descriptors_that_cannot_hold_the_connections_stops_the_
 
 
 @pytest.mark.parametrize("argument", ["--help", "--version"])
-def test_it_needs_nothing_but_python(argument: str) -> None:
+def test_help_and_version_need_nothing_but_python(argument: str) -> None:
     alone = [sys.executable, "-I", "-S", conftest.MAIN, argument]
     done = subprocess.run(alone, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

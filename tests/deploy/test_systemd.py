@@ -425,7 +425,8 @@ def test_the_commands_by_hand_work(machine: Machine) -> None:
     assert "/etc/pam.d/other" not in log
 
 
-def test_two_copied_files_are_enough(machine: Machine) -> None:
+def test_two_copied_files_are_enough_with_debians_python_pam(machine: Machine) -> None:
+    machine.do("apt-get -qy install --no-download python3-pampy python3-six")
     machine.do(SHORTEST)
     assert machine.do("systemctl is-enabled ugos-auth-proxy") == "enabled"
     assert answers_right(machine)
@@ -434,3 +435,14 @@ def test_two_copied_files_are_enough(machine: Machine) -> None:
     assert "PAM uses /etc/pam.d/other" in machine.do(
         "journalctl --unit=ugos-auth-proxy --output=cat"
     )
+
+
+def test_without_python_pam_the_journal_says_what_to_install(machine: Machine) -> None:
+    cursor = machine.cursor()
+    assert machine.run(SHORTEST).status
+    hint = machine.await_log("python-pam is missing", cursor)
+    command = re.findall(r"`(apt install .*?)`", hint)[0].replace(
+        "apt install", "apt-get -qy --no-download install"
+    )
+    machine.do(f"{command}; systemctl restart ugos-auth-proxy")
+    assert answers_right(machine)
