@@ -998,13 +998,24 @@ class Logins:
         """Of an account that is not served, PAM is asked about a name that no account has: so the
         two cannot be told apart while PAM is out of order."""
         served = account.row if not account.refusal else None
-        verdict = self.pam.check(served.pw_name if served else NOBODY, password, rhost)
+        try:
+            verdict = self.pam.check(served.pw_name if served else NOBODY, password, rhost)
+        except Error as error:
+            self.check_files(error.reason)  # of which the same is said for every name
+            raise
         if verdict.error or not served:
-            # without these, pam_unix refuses a right password
             need_memory()
+            self.check_files()
+        return verdict if served else Verdict(INVALID, account.refusal)
+
+    def check_files(self, reason: str = "") -> None:
+        """Raise Error where a file is away without which pam_unix refuses a right password, or
+        says no more than a code; `reason` is for the log."""
+        try:
             for path in PASSWD, SHADOW:
                 read_file(path, 1)
-        return verdict if served else Verdict(INVALID, account.refusal)
+        except Error as error:
+            raise Error(503, error.text, reason) from None
 
     def describe(self, username: str) -> dict[str, Any] | None:
         """What /user-info says of a served account, else None; raises Error."""

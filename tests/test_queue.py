@@ -303,6 +303,22 @@ def test_a_call_that_has_run_for_its_time_ends_with_an_error() -> None:
     assert ends == ["hangs: HANG"]
 
 
+def test_a_call_that_hangs_is_settled_when_its_time_is_over_and_not_again() -> None:
+    """Else its login would count as being at PAM for ever, or twice."""
+    gate, order, ends, settled = main.Gate("PAM", 1), list[str](), list[str](), list[Any]()
+    gate.PATIENCE, gate.HANG = 0.1, 0.5
+    hangs = threading.Event()
+    call = Step("hangs", order, hangs)
+    call.settle = settled.append
+    (asker,) = ask_in_order(gate, [call], ends)
+    asker.join(BOUND)
+    assert (settled, gate.running) == ([None], set())
+    hangs.set()
+    while gate.hung:
+        time.sleep(0.001)
+    assert settled == [None]
+
+
 def test_a_call_that_raises_gives_back_its_turn() -> None:
     gate, order, go = main.Gate("PAM", 1), list[str](), threading.Event()
     go.set()
