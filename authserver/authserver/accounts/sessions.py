@@ -62,7 +62,9 @@ class SessionStore(SessionBase):
         return Session.objects.filter(digest=digest_of(session_key)).exists()
 
     def is_empty(self) -> bool:
-        self._get_session()
+        """Whether its cookie can go. One that nobody has asked for is not looked up for that."""
+        if not self.accessed:
+            return self.session_key is None
         return self.row is None and super().is_empty()
 
     def create(self) -> None:
