@@ -226,14 +226,27 @@ def client_credentials(application: Application, scope_text: str) -> dict[str, A
 # --- Tokens that are shown -----------------------------------------------------------------------
 
 
+# What a use of a token needs of its row and of those behind it, in one query. Naming the columns
+# halves what the query costs; any other is fetched when it is asked for.
+ROWS = Token.objects.select_related("grant__user", "grant__session", "grant__application").only(
+    *("kind", "scope", "created_at", "used_at", "expires_at"),
+    *("grant__offline", "grant__scope", "grant__authenticated_at", "grant__amr"),
+    *("grant__session__sid", "grant__session__expires_at"),
+    *("grant__application__client_id", "grant__application__name"),
+    *("grant__user__identifier", "grant__user__fullname", "grant__user__contact_email"),
+    *("grant__user__delivery_mailbox", "grant__user__is_active", "grant__user__source"),
+    *("grant__user__nas_uid", "grant__user__updated_at"),
+)
+
+
 def find(token: str, kind: str = "", application: Application | None = None) -> Token | None:
     """The row of a token whose grant exists, used or expired ones too; None where there is none."""
-    rows = Token.objects.filter(digest=digest_of(token))
-    if kind:
-        rows = rows.filter(kind=kind)
-    if application:
-        rows = rows.filter(grant__application=application)
-    return rows.select_related("grant__user", "grant__session", "grant__application").first()
+    row = next(iter(ROWS.filter(digest=digest_of(token))), None)
+    if row is None or (kind and row.kind != kind):
+        return None
+    if application and row.grant.application_id != application.pk:
+        return None
+    return row
 
 
 def find_live(token: str, results: Results, kind: str = "") -> Token | None:
