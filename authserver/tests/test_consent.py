@@ -132,7 +132,7 @@ def test_who_lacks_a_required_permission_sees_what_and_a_way_back(server: Server
     page = browser.get(application.url())
     assert page.status_code == 403
     assert "The Vault" in page.text
-    assert "Open the vault" in page.text
+    assert "Open the vault (vault.open)" in page.text
     assert "See the vault" not in page.text
     links = [html.unescape(link) for link in re.findall(r'href="([^"]+)"', page.text)]
     back = next(link for link in links if link.startswith(CALLBACK))

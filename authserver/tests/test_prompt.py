@@ -156,3 +156,21 @@ def test_an_expired_hint_is_understood_and_a_changed_one_is_not(
     for hint in (changed, none, foreign, stranger):
         answer = browser.get(application.url(id_token_hint=hint, prompt="none"))
         assert query_of(answer)["error"] == "invalid_request"
+
+
+def test_a_sign_in_counts_for_the_request_that_asked_for_it_and_not_for_ever(
+    server: Server, application: RelyingParty
+) -> None:
+    """Going back to the address that the sign-in led to asks once more after five minutes."""
+    from authserver.oidc import authorization
+
+    browser = signed_in(server, "went-back")
+    with server.database():
+        moment = timezone.now() - datetime.timedelta(minutes=30)
+        note = authorization.ASKED_AT.sign(str(int(moment.timestamp() * 1_000_000)))
+    for wish in ({"prompt": "login"}, {"max_age": "60"}):
+        url = application.url(asked_at=note, **wish)
+        assert "code" in query_of(browser.get(url))
+        moved(server, "went-back", minutes=6)
+        assert browser.get(url).headers["Location"].startswith("/account/login/")
+        moved(server, "went-back", minutes=-6)

@@ -32,6 +32,8 @@ KNOWN = (  # each once
 )
 PROMPTS = {"none", "login", "consent", "select_account"}
 ASKED_AT = signing.Signer(salt="authserver.oidc.asked_at")
+# how long a sign-in counts for the request that asked for it: there may be consent to be read
+SIGN_IN_COUNTS = datetime.timedelta(minutes=5)
 ASKED_AT_LIFE = datetime.timedelta(hours=1)
 
 
@@ -262,12 +264,14 @@ def is_since(session: Session, moment: datetime.datetime | None) -> bool:
 
 def is_fresh(asked: Asked, session: Session, since: datetime.datetime | None) -> bool:
     """Whether the sign-in is as new as the request wants it: prompt=login, max_age."""
-    if is_since(session, since):
-        return True
-    if asked.prompt & {"login", "select_account"} or session.authenticated_at is None:
+    if session.authenticated_at is None:
         return False
-    age = (timezone.now() - session.authenticated_at).total_seconds()
-    return asked.max_age is None or age <= asked.max_age
+    age = timezone.now() - session.authenticated_at
+    if is_since(session, since) and age < SIGN_IN_COUNTS:
+        return True
+    if asked.prompt & {"login", "select_account"}:
+        return False
+    return asked.max_age is None or age.total_seconds() <= asked.max_age
 
 
 def lock(session: Session) -> bool:

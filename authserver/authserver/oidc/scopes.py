@@ -85,6 +85,12 @@ def missing_permissions(application: Application, user: User) -> list[Permission
     return list(application.required_permissions.exclude(pk__in=held_by(user).values("pk")))
 
 
+def named(permission: Permission) -> str:
+    """A permission for people: its label, and its name where that is another."""
+    label, name = permission.name, permission.permission_name
+    return f"{label} ({name})" if label and label != name else name
+
+
 def sentences(scopes: Iterable[str]) -> list[str]:
     """Scopes in words, for people."""
     standard, others = split(scopes)

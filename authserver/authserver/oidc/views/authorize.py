@@ -32,7 +32,7 @@ from authserver.oidc.authorization import (
 from authserver.oidc.errors import OAuthError
 from authserver.oidc.http import lacks_cookies, redirect_to
 from authserver.oidc.redirects import form_source
-from authserver.oidc.scopes import sentences
+from authserver.oidc.scopes import named, sentences
 
 ASKED_AT = "asked_at"  # our own parameter: when the user was sent to the sign-in
 QUESTION = "authserver.oidc.consent"  # the salt of what a consent form brings back
@@ -68,9 +68,7 @@ def answer(request: HttpRequest, parameters: QueryDict, agreed: Iterable[str]) -
     except SignInNeeded:
         return to_sign_in(request, parameters)
     except PermissionMissing as missing:
-        return forbidden(
-            request, target, [p.name or p.permission_name for p in missing.permissions]
-        )
+        return forbidden(request, target, [named(each) for each in missing.permissions])
     except ConsentNeeded as needed:
         return ask_consent(request, target, parameters, needed.scope)
     return redirect_to(request, target.url(code=code))

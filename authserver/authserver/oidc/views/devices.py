@@ -15,7 +15,7 @@ from authserver.http import client
 from authserver.oidc import devices
 from authserver.oidc.http import redirect_to
 from authserver.oidc.models import DeviceCode
-from authserver.oidc.scopes import missing_permissions, scope_of_user, sentences
+from authserver.oidc.scopes import missing_permissions, named, scope_of_user, sentences
 from authserver.waits import results_of
 
 UNKNOWN = (
@@ -53,7 +53,7 @@ def ask_or_decide(
     missing = missing_permissions(row.application, user)
     scope = scope_of_user(row.scope.split(), user)
     if missing or not scope:
-        return forbidden(request, row, [p.name or p.permission_name for p in missing])
+        return forbidden(request, row, [named(each) for each in missing])
     if said != "yes":
         page |= {"code": code, "sentences": sentences(scope)}
         return render(request, "oidc/device_confirm.html", page)
