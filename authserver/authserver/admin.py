@@ -6,7 +6,7 @@ What is secret (tokens, keys, digests) is on no page of it.
 
 from collections.abc import Iterable, Sequence
 from functools import update_wrapper
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from uuid import UUID
 
 from django import forms
@@ -15,7 +15,7 @@ from django.contrib.admin.options import BaseModelAdmin as DjangoBase
 from django.contrib.admin.widgets import RelatedFieldWidgetWrapper
 from django.core.exceptions import ValidationError
 from django.db.models import Model as DjangoModel
-from django.db.models import ProtectedError
+from django.db.models import ProtectedError, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.template.response import TemplateResponse
@@ -34,10 +34,22 @@ if TYPE_CHECKING:
 else:
     BaseModelAdmin, ModelAdmin, StackedInline = DjangoBase, admin.ModelAdmin, admin.StackedInline
 
+M = TypeVar("M", bound=DjangoModel)
+
 
 def actor(request: HttpRequest) -> str:
     """Who does it, for the audit log."""
     return str(request.user)
+
+
+def others(queryset: "QuerySet[M]", chosen: "QuerySet[M]") -> "QuerySet[M]":
+    """Those of a queryset that were not chosen at a form."""
+    return queryset.exclude(pk__in=[each.pk for each in chosen])
+
+
+def become(obj: DjangoModel, made: DjangoModel) -> None:
+    """Let the instance of a form, with which Django goes on, be the row that a rule has made."""
+    obj.__dict__.update(made.__dict__)
 
 
 class Site(admin.AdminSite):

@@ -14,20 +14,39 @@ class FormReader(HTMLParser):
 
     def __init__(self) -> None:
         super().__init__()
-        self.forms: list[tuple[str, dict[str, str]]] = []
+        self.forms: list[tuple[str, dict[str, Any]]] = []
+        self.name = ""  # of the select or textarea that is open
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         found = {name: value or "" for name, value in attrs}
         if tag == "form":
             self.forms.append((found.get("action", ""), {}))
+        elif tag in ("select", "textarea") and self.forms:
+            self.name = found.get("name", "")
+        elif tag == "option" and self.name and "selected" in found:
+            self.forms[-1][1][self.name] = found.get("value", "")
         elif tag == "input" and self.forms and found.get("name"):
-            if found.get("type") in ("checkbox", "radio") and "checked" not in found:
-                return
-            if found.get("type") != "submit":
+            if found.get("type") in ("checkbox", "radio"):
+                if "checked" not in found:
+                    return
+                found.setdefault("value", "on")
+            if found.get("type") == "checkbox" and found["name"] in self.forms[-1][1]:
+                before = self.forms[-1][1][found["name"]]  # of several boxes with one name
+                before = before if isinstance(before, list) else [before]
+                self.forms[-1][1][found["name"]] = [*before, found.get("value", "")]
+            elif found.get("type") not in ("submit", "file"):
                 self.forms[-1][1][found["name"]] = found.get("value", "")
 
+    def handle_data(self, data: str) -> None:
+        if self.name and self.lasttag == "textarea":
+            self.forms[-1][1][self.name] = data.removeprefix("\n")
 
-def forms_of(page: str) -> list[tuple[str, dict[str, str]]]:
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("select", "textarea"):
+            self.name = ""
+
+
+def forms_of(page: str) -> list[tuple[str, dict[str, Any]]]:
     reader = FormReader()
     reader.feed(page)
     return reader.forms
@@ -65,7 +84,7 @@ class Browser(httpx.Client):
             transport=Direct(listening, address),
         )
 
-    def form(self, path: str, number: int = 0) -> tuple[str, dict[str, str]]:
+    def form(self, path: str, number: int = 0) -> tuple[str, dict[str, Any]]:
         """The form of a page: where it goes, and its fields as they come."""
         page = self.get(path)
         assert page.status_code == 200, (page.status_code, page.headers, page.text)

@@ -8,7 +8,7 @@ from django.http import HttpRequest
 
 from authserver.accounts import addresses
 from authserver.accounts.models import Domain
-from authserver.admin import Model, Seen, actor
+from authserver.admin import Model, Seen, actor, become
 from authserver.domains.keys import make_key
 from authserver.domains.models import DomainKey
 
@@ -38,10 +38,11 @@ class DomainAdmin(Model):
     def save_model(self, request: HttpRequest, obj: Domain, form: Any, change: bool) -> None:
         if not change:
             made = addresses.create_domain(form.cleaned_data["name"], actor(request))
-            obj.pk, obj.name = made.pk, made.name
-            obj._state.adding = False
-            if not obj.jwt_sign_subdomains:
+            wanted = obj.jwt_sign_subdomains
+            become(obj, made)
+            if not wanted:
                 return
+            obj.jwt_sign_subdomains = wanted
         super().save_model(request, obj, form, True)
 
     def delete_model(self, request: HttpRequest, obj: Domain) -> None:

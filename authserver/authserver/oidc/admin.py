@@ -9,7 +9,7 @@ from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
 
 from authserver.accounts.models import Permission
-from authserver.admin import Listed, Model, Seen, actor, shown_once
+from authserver.admin import Listed, Model, Seen, actor, become, others, shown_once
 from authserver.oidc import applications, consent, keys
 from authserver.oidc.models import (
     Application,
@@ -121,8 +121,7 @@ class ApplicationAdmin(Model):
             applications.edit_application(was, actor(request), name=obj.name, **values)
             return
         made, secret = applications.create_application(obj.name, actor(request), **values)
-        obj.pk, obj.client_id = made.pk, made.client_id
-        obj._state.adding = False
+        become(obj, made)
         request.made_secret = secret  # type: ignore[attr-defined]
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
@@ -133,9 +132,9 @@ class ApplicationAdmin(Model):
             form.cleaned_data["permissions"],
         )
         applications.require(obj, required, by)
-        applications.drop(obj, Permission.objects.filter(required_by=obj).difference(required), by)
+        applications.drop(obj, others(Permission.objects.filter(required_by=obj), required), by)
         applications.give(obj, granted, by)
-        applications.take(obj, Permission.objects.filter(applications=obj).difference(granted), by)
+        applications.take(obj, others(Permission.objects.filter(applications=obj), granted), by)
 
     def response_add(
         self, request: HttpRequest, obj: Application, post_url_continue: str | None = None

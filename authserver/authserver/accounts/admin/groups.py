@@ -12,7 +12,7 @@ from django.utils.http import urlencode
 
 from authserver.accounts import addresses, groups
 from authserver.accounts.models import EmailAlias, Group, Permission
-from authserver.admin import Model, actor
+from authserver.admin import Model, actor, become, others
 
 admin.site.unregister(DjangoGroup)  # this project has groups of its own
 
@@ -36,14 +36,13 @@ class GroupAdmin(Model):
 
     def save_model(self, request: HttpRequest, obj: Group, form: Any, change: bool) -> None:
         if not change:
-            obj.pk = groups.create_group(form.cleaned_data["name"], actor(request)).pk
-            obj._state.adding = False
+            become(obj, groups.create_group(form.cleaned_data["name"], actor(request)))
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         """Replaces saving what a group holds: each change is of a rule."""
         group, wanted, by = form.instance, form.cleaned_data["permissions"], actor(request)
         groups.grant(group, wanted, by)
-        groups.revoke(group, Permission.objects.filter(groups=group).difference(wanted), by)
+        groups.revoke(group, others(Permission.objects.filter(groups=group), wanted), by)
 
     def delete_model(self, request: HttpRequest, obj: Group) -> None:
         groups.remove_group(obj, actor(request))
@@ -62,10 +61,8 @@ class PermissionAdmin(Model):
         if change:
             super().save_model(request, obj, form, change)
             return
-        given = form.cleaned_data
-        obj.pk = groups.create_permission(
-            given["permission_name"], given["name"], actor(request)
-        ).pk
+        name, label = form.cleaned_data["permission_name"], form.cleaned_data["name"]
+        become(obj, groups.create_permission(name, label, actor(request)))
 
     def delete_model(self, request: HttpRequest, obj: Permission) -> None:
         groups.remove_permission(obj, actor(request))
@@ -100,7 +97,7 @@ class EmailAliasAdmin(Model):
         made = addresses.create_alias(
             given["mailprefix"], given["domain"], given["user"], by, given["blacklisted"]
         )
-        obj.pk = made.pk
+        become(obj, made)
 
     def delete_model(self, request: HttpRequest, obj: EmailAlias) -> None:
         addresses.remove_alias(obj, actor(request))

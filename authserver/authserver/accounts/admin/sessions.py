@@ -10,7 +10,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.views.decorators.http import require_POST
 
-from authserver.accounts.models import KnownClient, NasStanding, Session, SetupToken
+from authserver.accounts.models import KnownClient, KnownDevice, NasStanding, Session, SetupToken
 from authserver.accounts.sessions import end_session_by, session_of
 from authserver.admin import Listed, Seen, actor
 from authserver.portal.browsers import browser_of
@@ -59,6 +59,14 @@ class KnownClientAdmin(Seen):
     list_display = ("user", "network", "last_login")
     list_select_related = ("user",)
     search_fields = ("user__identifier_key", "network")
+    ordering = ("-last_login",)
+
+
+@admin.register(KnownDevice)
+class KnownDeviceAdmin(Seen):
+    fields = list_display = ("user", "last_login")
+    list_select_related = ("user",)
+    search_fields = ("user__identifier_key",)
     ordering = ("-last_login",)
 
 

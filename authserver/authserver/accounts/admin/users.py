@@ -13,7 +13,7 @@ from authserver.accounts import addresses, groups, invitations, service_users, t
 from authserver.accounts.models import Domain, EmailAlias, Group, Permission, ServiceUser, User
 from authserver.accounts.names import claim
 from authserver.accounts.passwords import check_password_form
-from authserver.admin import Inline, Model, actor, shown_once
+from authserver.admin import Inline, Model, actor, become, others, shown_once
 from authserver.names import name_key
 
 
@@ -170,8 +170,7 @@ class UserAdmin(Model):
                 staff=given["is_staff"],
                 source=given["source"],
             )
-            obj.pk = made.pk
-            obj.refresh_from_db()  # Django goes on with this instance
+            become(obj, made)
             if given["domain"]:
                 alias = addresses.create_alias(given["mailprefix"], given["domain"], obj, by)
                 addresses.set_delivery_mailbox(obj, alias, by)
@@ -194,9 +193,9 @@ class UserAdmin(Model):
         user, by = form.instance, actor(request)
         wanted_groups, wanted = form.cleaned_data["groups"], form.cleaned_data["permissions"]
         groups.join(user, wanted_groups, by)
-        groups.leave(user, Group.objects.filter(users=user).difference(wanted_groups), by)
+        groups.leave(user, others(Group.objects.filter(users=user), wanted_groups), by)
         groups.grant(user, wanted, by)
-        groups.revoke(user, Permission.objects.filter(users=user).difference(wanted), by)
+        groups.revoke(user, others(Permission.objects.filter(users=user), wanted), by)
         for formset in formsets:
             self.save_formset(request, form, formset, change)
 
@@ -292,7 +291,7 @@ class ServiceUserAdmin(Model):
         made, form.password = service_users.create_service_user(
             given["user"], given["username"], given["description"], by
         )
-        obj.pk = made.pk
+        become(obj, made)
         request.made_password = form.password  # type: ignore[attr-defined]
 
     def response_add(
