@@ -523,3 +523,39 @@ def test_a_group_and_a_permission_are_made_and_removed(server: Server, ada: Brow
     with server.database():
         assert not Group.objects.filter(name="kitchen").exists()
         assert Event.objects.get(kind="group.removed").actor == "ada"
+
+
+def test_a_registry_and_rights_in_it_are_made_by_rules(server: Server, ada: Browser) -> None:
+    user = server.make_user("pat")
+    with server.database():
+        domain = addresses.create_domain("registry.example", "tests")
+    answer = save(
+        ada,
+        "/admin/registry/dockerregistry/add/",
+        name="Images",
+        client_id="images",
+        domain=str(domain.pk),
+    )
+    assert answer.status_code == 302
+    with server.database():
+        registry = DockerRegistry.objects.get(client_id="images")
+        assert registry.keys.count() == 1
+    fields = {"registry": str(registry.pk), "name": "family/app"}
+    fields |= {"rights-TOTAL_FORMS": "1", "rights-0-user": "Pat", "rights-0-may_pull": "on"}
+    assert save(ada, "/admin/registry/dockerrepo/add/", **fields).status_code == 302
+    with server.database():
+        repo = registry.repos.get()
+        right = repo.rights.get()
+        assert right.user == user
+        assert right.actions == {"pull"}
+    path = f"/admin/registry/dockerrepo/{repo.pk}/change/"
+    assert save(ada, path, **{"rights-0-may_push": "on"}).status_code == 302
+    with server.database():
+        assert repo.rights.get().actions == {"pull", "push"}
+    answer = save(ada, path, **{"rights-0-user": "nobody at all"})
+    assert "There is no user with this name or address." in answer.text
+    assert save(ada, path, **{"rights-0-DELETE": "on"}).status_code == 302
+    with server.database():
+        assert not repo.rights.exists()
+        kinds = Event.objects.filter(application="Images", actor="ada")
+        assert kinds.filter(kind="registry.right.revoked").exists()
