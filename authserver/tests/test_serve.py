@@ -188,6 +188,7 @@ async def endless(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": []})
     while True:
         await send({"type": "http.response.body", "body": b"x" * 65_536, "more_body": True})
+        await asyncio.sleep(0)  # to a client that is gone, `send` does not wait
 
 
 @pytest.mark.once
