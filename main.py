@@ -423,6 +423,19 @@ def need_memory() -> None:
         raise MemoryError from None
 
 
+def need_descriptors(number: int = 32) -> None:
+    """Raise Error without what the calls and look-ups that run at once may open."""
+    taken: list[int] = []
+    try:
+        while len(taken) < number:
+            taken.append(os.dup(2))
+    except OSError as error:
+        raise Error(503, f"PAM may lack descriptors: {error.strerror}") from None
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+
+
 # --- Turns -------------------------------------------------------------------------------------
 
 
@@ -1005,6 +1018,7 @@ class Logins:
             raise
         if verdict.error or not served:
             need_memory()
+            need_descriptors()
             self.check_files()
         return verdict if served else Verdict(INVALID, account.refusal)
 
