@@ -65,9 +65,7 @@ class Home:
 
     def browser(self) -> Browser:
         """One at http://localhost:8000, as over ssh -L: the NAS's port is another in tests."""
-        browser = Browser(BASE, f"http://127.0.0.1:{self.port}", "", {})
-        browser.base_url = httpx.URL(f"http://127.0.0.1:{self.port}")
-        return browser
+        return Browser(BASE, f"http://127.0.0.1:{self.port}", "", {})
 
 
 @pytest.fixture(scope="module")

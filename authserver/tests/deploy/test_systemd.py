@@ -92,3 +92,11 @@ def test_uninstalling_leaves_data_and_settings(machine: Machine) -> None:
     assert machine.run(HEALTH).returncode != 0
     machine.do("make install")
     assert "kept" in machine.do("authserver group list")
+
+
+def test_make_run_serves_on_a_fresh_machine(machine: Machine) -> None:
+    machine.do("PORT=8001 setsid make run >/tmp/run.log 2>&1 </dev/null &")
+    health = HEALTH.replace("8000", "8001")
+    until(lambda: machine.run(health).returncode == 0)
+    assert "/setup/?token=" in machine.do("cat /tmp/run.log")
+    assert machine.do("stat -c %a data/secret_key") == "600"
