@@ -4,7 +4,10 @@ import asyncio
 import contextlib
 import logging
 import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+
+from asgiref.sync import ThreadSensitiveContext
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "authserver.settings")
 
@@ -18,8 +21,34 @@ from authserver.housekeeping import keep_house
 from authserver.log import set_up
 from authserver.protocol import limited
 
+KEPT = 8  # threads
+
+
+class Threads:
+    """The threads in which requests run: one has one at a time, and the next takes it over.
+
+    Replaces a new thread for each request, Django's own way, and so a new database connection:
+    two thirds of what a small request costs with SQLite.
+    """
+
+    def __init__(self, application: Any) -> None:
+        self.application = application
+        self.free: list[ThreadPoolExecutor] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        thread = self.free.pop() if self.free else ThreadPoolExecutor(1, "request")
+        try:
+            async with ThreadSensitiveContext(executor=thread):
+                await self.application(scope, receive, send)
+        finally:
+            if len(self.free) < KEPT:
+                self.free.append(thread)
+            else:
+                thread.shutdown(wait=False)
+
+
 set_up(ENV.log_level)
-requests = limited(django_application)
+requests = limited(Threads(django_application))
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:

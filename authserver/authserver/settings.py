@@ -67,6 +67,7 @@ if ENV.vault_addr:  # which gives the user and the password; DATABASE_URL may sa
     DATABASE = {**elsewhere, "ENGINE": "authserver.vaultdb", "NAME": ENV.database_name}
 DATABASE.setdefault("OPTIONS", {})
 if not ENV.is_postgresql():
+    DATABASE["CONN_MAX_AGE"] = None
     DATABASE["OPTIONS"] |= {
         "timeout": 20,  # seconds that a writer waits for another
         "transaction_mode": "IMMEDIATE",  # a read that turns into a write could not wait

@@ -91,9 +91,12 @@ class Waits:
 
 
 def let_go() -> None:
-    """Give this thread's database connections back, but for one whose transaction goes on."""
+    """Give this thread's database connections back, but for one whose transaction goes on.
+
+    One to SQLite is kept open: it is nobody else's, and holds nothing outside of a transaction.
+    """
     for connection in connections.all(initialized_only=True):
-        if not connection.in_atomic_block:
+        if not connection.in_atomic_block and connection.vendor != "sqlite":
             connection.close()
 
 

@@ -1,0 +1,28 @@
+"""The yardstick: bare Django views on the same server, without middleware or a database."""
+
+import django
+from django.conf import settings
+from django.core.handlers.asgi import ASGIHandler
+from django.http import HttpRequest, HttpResponse
+from django.urls import path
+
+settings.configure(
+    ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], SECRET_KEY="x" * 32, LOGGING_CONFIG=None
+)
+django.setup()
+
+from authserver import signing  # noqa: E402
+
+KEY = signing.make_private_key()
+
+
+def bare(request: HttpRequest) -> HttpResponse:
+    return HttpResponse("ok")
+
+
+def signature(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(signing.sign(KEY, {"sub": "bench"}))
+
+
+urlpatterns = [path("bare/", bare), path("signature/", signature)]
+application = ASGIHandler()
