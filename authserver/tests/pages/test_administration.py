@@ -6,8 +6,8 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
-from authserver.accounts.models import Session
-from authserver.accounts.throttle import Refusal, name_digest
+from authserver.accounts.models import Refusal, Session, User
+from authserver.accounts.throttle import name_digest
 from tests.pages.chromium import PHONE, Window
 from tests.processes import keep_secret
 from tests.server import PASSWORD, Server
@@ -33,8 +33,6 @@ class Clicks:
 @pytest.fixture
 def ada(server: Server, window: Open) -> Window:
     with server.database():
-        from authserver.accounts.models import User
-
         known = User.objects.filter(identifier="ada").exists()
     if not known:
         server.make_user("ada", fullname="Ada Admin", staff=True)
