@@ -4,11 +4,13 @@ import re
 import time
 
 import pytest
+from django.test import RequestFactory
 
 from authserver.accounts import users
+from authserver.accounts.login import LoginRefused
 from authserver.accounts.models import Domain, EmailAlias, Session, User
 from authserver.accounts.service_users import create_service_user
-from authserver.accounts.sessions import digest_of
+from authserver.accounts.sessions import SessionStore, digest_of, sign_in
 from tests.server import PASSWORD, Serve, Server
 
 WRONG = "Wrong name or password."
@@ -268,6 +270,27 @@ def test_a_session_past_its_time_does_not_count(server: Server) -> None:
     with server.database():
         Session.objects.filter(user__identifier="late").update(expires_at="2020-01-01T00:00:00Z")
     assert not browser.is_signed_in()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("change", ["password", "deactivated", "source"])
+def test_what_a_change_ends_cannot_begin_after_it(change: str) -> None:
+    user = users.create_user("raced", "", "tests", password=PASSWORD)
+    as_it_was = User.objects.get(pk=user.pk)  # as the sign-in has loaded it
+    if change == "password":
+        users.set_password(user, "another horse battery", "tests")
+    elif change == "deactivated":
+        users.set_active(user, False, "tests")
+    else:
+        users.edit_user(user, "tests", source="nas")
+    request = RequestFactory().post(LOGIN)
+    request.META["authserver.client"] = "192.0.2.1"
+    request.session = SessionStore()
+    with pytest.raises(LoginRefused):
+        sign_in(request, as_it_was)
+    assert not Session.objects.exists()
+    if change == "password":
+        assert sign_in(request, User.objects.get(pk=user.pk)).user == user
 
 
 def test_a_refusal_takes_its_time_whatever_its_cause(serve: Serve) -> None:

@@ -22,6 +22,7 @@ from django.utils import timezone
 from django.utils.functional import SimpleLazyObject
 
 from authserver.accounts import devices
+from authserver.accounts.login import WRONG, LoginRefused
 from authserver.accounts.models import Session, User
 from authserver.accounts.signals import session_ending
 from authserver.accounts.standing import NasUnreachable, still_good
@@ -160,10 +161,14 @@ class SessionMiddleware(DjangoSessionMiddleware):
 
 @transaction.atomic
 def sign_in(request: HttpRequest, user: User, amr: str = "pwd") -> Session:
-    """Begin a session for `user` under a new key.
+    """Begin a session for `user` under a new key; raises LoginRefused where the account is not as
+    it was when its password was looked at: what a change of it ends cannot begin after it.
 
     A session of his own goes on, and what hangs on it; another one that the browser had ends.
     """
+    as_it_was = {"password": user.password, "source": user.source, "is_active": True}
+    if User.objects.select_for_update().filter(pk=user.pk, **as_it_was).first() is None:
+        raise LoginRefused(401, WRONG)
     session: SessionStore = request.session  # type: ignore[assignment]
     session.get("")  # loads it
     if not (session.row and session.row.user_id == user.pk and session.renew()):

@@ -60,7 +60,7 @@ def login(request: HttpRequest) -> HttpResponse:
         given = Credentials(
             form.cleaned_data["login"], form.cleaned_data["password"], client(request), "web"
         )
-        user = check_login(given, results_of(request))
+        sessions.sign_in(request, check_login(given, results_of(request)))
     except LoginRefused as refusal:
         status = 200 if refusal.status == 401 else refusal.status
         page["error"] = refusal.text
@@ -68,7 +68,6 @@ def login(request: HttpRequest) -> HttpResponse:
         if refusal.retry_after:
             response["Retry-After"] = str(refusal.retry_after)
         return leave_after(request, response, settings.ENV.refusal_seconds)
-    sessions.sign_in(request, user)
     return redirect(next_url(request))
 
 
