@@ -2,6 +2,7 @@
 
 import json
 import re
+import secrets
 import ssl
 import subprocess
 from collections.abc import Iterator
@@ -154,6 +155,18 @@ def test_every_setting_can_be_given(home: Home) -> None:
     config = json.loads(home.run("docker compose config --format json"))
     passed = set(config["services"]["authserver"]["environment"])
     assert {setting.name for setting in SETTINGS} - inside <= passed
+
+
+def test_the_token_of_another_ugos_auth_proxy_takes_its_place(home: Home) -> None:
+    token = keep_secret(secrets.token_hex(32))
+    (home.folder / "token").write_text(f"{token}\n")
+    home.run(block("Docker", 1))
+    until(lambda: home.healthy("authserver"))
+    assert home.run("docker compose exec -T authserver cat /token/token").strip() == token
+    assert home.browser().sign_in("jane", NAS_PASSWORD).status_code == 503  # ours has another
+    home.run("docker compose restart ugos-auth-proxy")
+    until(lambda: home.healthy("ugos-auth-proxy"))
+    home.browser().signed_in("jane", NAS_PASSWORD)
 
 
 def test_stopping_it_is_quick_and_clean(home: Home) -> None:
