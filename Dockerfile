@@ -21,7 +21,7 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends python3 \
     && rm -rf /var/lib/apt/lists/*
 COPY --from=build /app /app
-COPY main.py deploy/check-login deploy/healthcheck.py /app/
+COPY main.py authentik-sync.py deploy/check-login deploy/healthcheck.py /app/
 COPY deploy/ugos-auth-proxy.pam /etc/pam.d/ugos-auth-proxy
 # The last step, as nothing can be installed after it: the accounts are the host's, found anew at
 # each look.

@@ -3,12 +3,14 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(VENV)/bin/pip --quiet --disable-pip-version-check
 WORKERS ?= $(shell expr 2 '*' $$(nproc))
-AUTHENTIK := tests/test_double.py tests/test_policy.py tests/test_blueprint.py
+AUTHENTIK := tests/test_double.py tests/test_policy.py tests/test_blueprint.py tests/test_sync.py
 WRAPPED := $(VENV)/authentik-policy.py
-CODE := main.py deploy/check-login deploy/healthcheck.py tests bench tools
+CODE := main.py authentik-sync.py deploy/check-login deploy/healthcheck.py tests bench tools
 APP := /opt/ugos-auth-proxy
 UNIT := ugos-auth-proxy.service
 UNIT_FILE := /etc/systemd/system/$(UNIT)
+SYNC_UNIT := ugos-authentik-sync.service
+SYNC_UNIT_FILE := /etc/systemd/system/$(SYNC_UNIT)
 PAM := deploy/ugos-auth-proxy.pam
 PAM_FILE := /etc/pam.d/ugos-auth-proxy
 CONFIG := /etc/ugos-auth-proxy
@@ -50,6 +52,16 @@ install: python root  ## install it as a systemd service; also updates and repai
 		echo "It does not start. When that is mended, run 'sudo make install' again" >&2; exit 1; }
 	@$(APP)/venv/bin/python -c "$$PROBE" \
 		"$$(systemctl show --property=StatusText --value $(UNIT))"
+	@$(if $(SYNC),$(MAKE) --no-print-directory sync-unit)
+
+sync-unit:
+	@install -m 644 authentik-sync.py $(APP)/authentik-sync.py
+	@install -m 644 deploy/$(SYNC_UNIT) $(SYNC_UNIT_FILE)
+	@systemctl daemon-reload
+	@systemctl --quiet enable $(SYNC_UNIT)
+	@systemctl reset-failed $(SYNC_UNIT) 2>/dev/null || true
+	@systemctl restart $(SYNC_UNIT) || { \
+		echo "$(SYNC_UNIT) does not start: see docs/authentik-sync.md, and run it again" >&2; exit 1; }
 
 app-venv:
 	@umask 022; new=$(APP)/venv.new; echo "making $(APP)/venv"; rm -rf $$new; \
@@ -60,9 +72,10 @@ app-venv:
 
 uninstall: root  ## take the systemd service away again (root)
 	@systemctl --quiet disable --now $(UNIT) 2>/dev/null || true
-	@rm -rf $(APP) $(UNIT_FILE)
+	@systemctl --quiet disable --now $(SYNC_UNIT) 2>/dev/null || true
+	@rm -rf $(APP) $(UNIT_FILE) $(SYNC_UNIT_FILE)
 	@systemctl daemon-reload
-	@systemctl reset-failed $(UNIT) 2>/dev/null || true
+	@systemctl reset-failed $(UNIT) $(SYNC_UNIT) 2>/dev/null || true
 	@if cmp -s $(PAM) $(PAM_FILE); then rm $(PAM_FILE); fi
 	@rmdir $(UNIT_FILE).d $(CONFIG) 2>/dev/null || true
 	@for kept in $(PAM_FILE) $(UNIT_FILE).d $(CONFIG); do if [ -e $$kept ]; then \
@@ -110,6 +123,11 @@ test-docker:
 test-systemd:
 	$(PY) -m pytest -m 'not docker' tests/deploy $(PYTEST) $(if $(PYTEST),|| [ $$? = 5 ])
 
+test-real:  ## run it in authentik itself (see docs/real-authentik.md)
+	@[ -n "$(AUTHENTIK_PYTHON)" ] && [ -d "$(AUTHENTIK_TREE)" ] || { echo \
+		"AUTHENTIK_TREE, AUTHENTIK_PYTHON: see docs/real-authentik.md for what it needs" >&2; exit 1; }
+	cd $(AUTHENTIK_TREE) && $(AUTHENTIK_PYTHON) $(CURDIR)/tests/real/run.py $(USERS)
+
 soak: $(VENV)/test.stamp  ## run SOAK_MINUTES (3) under all kinds of clients, look for what is lost
 	$(VENV)/bin/python -m pytest -s tests/soak $(PYTEST)
 
@@ -153,5 +171,5 @@ $(VENV)/fuzz.stamp: $(VENV)/test.stamp
 	$(PIP) install --group fuzz
 	@touch $@
 
-.PHONY: help run test test-authentik lint install app-venv uninstall blueprint test-deploy \
-	test-docker test-systemd soak fuzz bench bench-peers python root
+.PHONY: help run test test-authentik lint install app-venv sync-unit uninstall blueprint \
+	test-deploy test-docker test-systemd test-real soak fuzz bench bench-peers python root

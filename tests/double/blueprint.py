@@ -14,16 +14,28 @@ import yaml
 from authentik.core.models import OLD, Group, Role, User
 from django.core.exceptions import FieldError, ValidationError
 from django.db import IntegrityError, transaction
+from django.db.models import Model
 from objects import MODELS, IdentificationStage, PolicyBinding, PolicyBindingModel, Row, Store
 
 STATES = {"present", "created", "must_created", "absent"}
-GROUP_ATTRIBUTES = {
-    "name",
-    "is_superuser",
-    "attributes",
-    "roles",
-    "users",
-    "parent" if OLD else "parents",
+PARENT = "parent" if OLD else "parents"
+# what the API takes of the models that are Django's here
+ACCOUNTS: dict[str, tuple[type[Model], set[str]]] = {
+    "authentik_core.group": (
+        Group,
+        {"name", "is_superuser", "attributes", "roles", "users", PARENT},
+    ),
+    "authentik_core.user": (
+        User,
+        {"username", "name", "email", "path", "type", "is_active", "attributes", "groups"},
+    ),
+    "authentik_rbac.role": (Role, {"name", "permissions"}),
+}
+RELATIONS: dict[str, type[Model]] = {
+    "users": User,
+    "roles": Role,
+    "parents": Group,
+    "groups": Group,
 }
 
 
@@ -64,7 +76,7 @@ class Entry:
     identifiers: dict[str, object] = field(default_factory=dict)
     attrs: dict[str, object] = field(default_factory=dict)
     conditions: list[object] = field(default_factory=list)
-    instance: Row | Group | None = None
+    instance: Row | Model | None = None
 
 
 @dataclass
@@ -77,7 +89,7 @@ class Applied:
 
 
 class Importer:
-    """Applies one blueprint to a store, and groups to the user database."""
+    """Applies one blueprint to a store, and groups, users and roles to the user database."""
 
     def __init__(self, store: Store, text: str, context: dict[str, object] | None = None) -> None:
         try:
@@ -183,10 +195,9 @@ class Importer:
         target needs."""
         model, *conditions = self.resolve(content, entry)
         wanted: dict[str, object] = dict(conditions)
-        if model == "authentik_core.group":
-            return Group.objects.filter(**wanted).values_list("pk", flat=True).first()
-        if model == "authentik_core.user":
-            return User.objects.filter(**wanted).values_list("pk", flat=True).first()
+        if model in ACCOUNTS:
+            rows = ACCOUNTS[model][0]._base_manager.filter(**wanted)
+            return rows.values_list("pk", flat=True).first()
         kind = known(model)
         row = self._row(kind, wanted)
         return None if row is None else self.store.value(kind, row, "pk")
@@ -254,9 +265,9 @@ class Importer:
         identifiers = self.resolve(entry.identifiers, entry)
         if not identifiers:
             raise BlueprintError("no identifiers")
-        instance: Row | Group | None
-        if entry.model == "authentik_core.group":
-            instance = Group.objects.filter(**identifiers).first()
+        instance: Row | Model | None
+        if entry.model in ACCOUNTS:
+            instance = ACCOUNTS[entry.model][0]._base_manager.filter(**identifiers).first()
         else:
             kind = known(entry.model)
             refuse_unknown(set(identifiers) - {"pk"}, set(attributes(kind)))
@@ -270,37 +281,40 @@ class Importer:
         if instance is not None and state == "created":
             return
         values = {**self.resolve(entry.attrs, entry), **identifiers}
-        if entry.model == "authentik_core.group":
-            entry.instance = self._save_group(
-                instance if isinstance(instance, Group) else None, values
-            )
+        if entry.model in ACCOUNTS:
+            present = instance if isinstance(instance, Model) else None
+            entry.instance = self._save_account(*ACCOUNTS[entry.model], present, values)
         else:
             entry.instance = self._save_row(
                 kind, instance if isinstance(instance, Row) else None, values
             )
 
-    def _save_group(self, group: Group | None, values: dict[str, Any]) -> Group:
-        refuse_unknown(set(values), GROUP_ATTRIBUTES)
-        new = group is None
-        group = group or Group()
-        relations = {"users": User, "roles": Role, "parents": Group}
-        plain = {"parent_id" if name == "parent" else name: value for name, value in values.items()}
-        before = {name: getattr(group, name) for name in plain if name not in relations}
-        for name in before:
-            setattr(group, name, plain[name])
-        group.save(force_insert=new)
+    def _save_account(
+        self, kind: type[Model], known: set[str], row: Model | None, values: dict[str, Any]
+    ) -> Model:
+        refuse_unknown(set(values), known)
+        new = row is None
+        row = row or kind()
+        related = {name: RELATIONS[name] for name in values if name in RELATIONS}
+        plain = {name: value for name, value in values.items() if name not in related}
+        if "parent" in plain:
+            plain["parent_id"] = plain.pop("parent")
+        before = {name: getattr(row, name) for name in plain}
+        for name, value in plain.items():
+            setattr(row, name, value)
+        if isinstance(row, User) and not row.password:
+            row.set_unusable_password()  # core/api/users.py
+        row.save(force_insert=new)
         changed = any(not same(before[name], plain[name]) for name in before)
-        for name in relations.keys() & plain.keys():
-            wanted = set(
-                relations[name]
-                ._base_manager.filter(pk__in=plain[name])
-                .values_list("pk", flat=True)
-            )
-            changed |= wanted != set(getattr(group, name).values_list("pk", flat=True))
-            getattr(group, name).set(wanted)
+        for name, to in related.items():
+            wanted = set(to._base_manager.filter(pk__in=values[name]).values_list("pk", flat=True))
+            # 2025.10: a user's `groups` in the API are the relation ak_groups
+            relation = getattr(row, "ak_groups" if OLD and name == "groups" else name)
+            changed |= wanted != set(relation.values_list("pk", flat=True))
+            relation.set(wanted)
         self.applied.created += new
         self.applied.changed += changed and not new
-        return group
+        return row
 
     def _save_row(self, kind: type[Row], row: Row | None, values: dict[str, Any]) -> Row:
         """A new row needs every required attribute; of an existing one only what is given
@@ -366,10 +380,10 @@ class Importer:
                 return self.store.value(to, row, "pk")
         return value
 
-    def _remove(self, instance: Row | Group | None) -> None:
+    def _remove(self, instance: Row | Model | None) -> None:
         """With what refers to it, as the foreign keys cascade; keys in lists and optional ones are
         dropped."""
-        if isinstance(instance, Group):
+        if isinstance(instance, Model):
             instance.delete()
         elif instance is not None:
             if not any(each is instance for each in self.store.rows):

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, cast
+from uuid import uuid4
 
 import recorder
 from authentik.core.auth import INBUILT
@@ -40,6 +41,8 @@ class Authentik:
     `faults`: what is broken, see policies.Engine.
     `devices`: the code that the authenticator of a user of that name shows.
     `app_passwords`: token and primary key of its user.
+    `grants`: access and refresh tokens that applications have, and the primary key of their user.
+    `opened`: the browsers.
     `plan_at_prompt`: validation policies find the plan in request.context, else in the session
     only. Both exist.
     `plan_keeps_typed`: the plan gets what was typed, else what validation has left of it. Both must
@@ -54,6 +57,8 @@ class Authentik:
         self.store = Store()
         self.devices: dict[str, str] = {}
         self.app_passwords: dict[str, int] = {}
+        self.grants: dict[str, int] = {}
+        self.opened: list[Browser] = []
         self.plan_at_prompt = False
         self.plan_keeps_typed = False
         self.trims_prompts = True
@@ -269,6 +274,8 @@ class Browser:
         self.ip = ip
         self.slug = ""
         self.messages: list[str] = []
+        self.uuid = str(uuid4())  # of its session, in the API
+        authentik.opened.append(self)
         self._key: str | None = None
         self._rows: dict[str, bytes] = {}
 
@@ -283,6 +290,17 @@ class Browser:
         password."""
         found = user_of(self._request())
         return found.username if isinstance(found, User) else None
+
+    @property
+    def owner(self) -> int | None:
+        """The primary key of the user that logged in, whether or not the session counts still."""
+        pk = self.session.get(auth.SESSION_KEY)
+        return None if pk is None else int(pk)
+
+    def end(self) -> None:
+        """The session's row is deleted."""
+        self._rows.clear()
+        self._key = None
 
     def start(self, slug: str, user: User | None = None) -> Page:
         """Opens a flow, as `user` if one is given: somebody who logged in before. An open plan of

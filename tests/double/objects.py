@@ -4,6 +4,7 @@ The fields of a class are the attributes that its API, and with it a blueprint, 
 refers to another row says in its metadata to which class.
 """
 
+import secrets
 from dataclasses import dataclass, field, fields
 from typing import ClassVar, Literal, TypeVar
 from uuid import UUID, uuid4
@@ -262,7 +263,22 @@ class Brand(Row):
     attributes: dict[str, object] = field(default_factory=dict)
 
 
+@dataclass(kw_only=True)
+class Token(Row):
+    """core/models.py: an API token or an app password of the user whose primary key is given."""
+
+    UNIQUE = (("identifier",),)
+
+    identifier: str
+    user: int
+    intent: Literal["verification", "api", "recovery", "app_password"] = "api"
+    description: str = ""
+    expiring: bool = True
+    key: str = field(default_factory=lambda: secrets.token_hex(30))
+
+
 MODELS: dict[str, type[Row]] = {
+    "authentik_core.token": Token,
     "authentik_flows.flow": Flow,
     "authentik_flows.flowstagebinding": FlowStageBinding,
     "authentik_stages_identification.identificationstage": IdentificationStage,

@@ -20,10 +20,11 @@ OLD = VERSION == "2025.10"
 
 
 class Role(models.Model):
-    """A role, which users have through their groups."""
+    """A role, which users have through their groups; `permissions` as a blueprint names them."""
 
     uuid: "models.UUIDField[UUID, UUID]" = models.UUIDField(primary_key=True, default=uuid4)
     name: "models.TextField[str, str]" = models.TextField(unique=True)
+    permissions: "models.JSONField[list[str], list[str]]" = models.JSONField(default=list)
 
     objects: ClassVar[models.Manager["Role"]] = models.Manager()
 
