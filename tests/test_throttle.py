@@ -174,6 +174,17 @@ def test_without_a_token_a_client_has_no_ceiling_over_all_names(start: Start) ->
     assert [guess(service, f"made.up.{number}") for number in range(12)] == [[200]] * 12
 
 
+def test_a_refusal_makes_no_place_a_usual_one(proxied: Service) -> None:
+    assert guess(proxied, client="192.0.2.1") == [200]
+    for number in range(10):
+        guess(proxied, number=3, client=f"198.51.100.{number}")
+    assert guess(proxied, client="192.0.2.1") == [429]
+    assert guess(proxied, "sha512", client="192.0.2.2") == [200]
+    for name in NAMES:
+        guess(proxied, name, 3, client="192.0.2.2")
+    assert guess(proxied, "sha512", client="192.0.2.2") == [429]
+
+
 def test_a_refusal_from_a_usual_place_counts_for_the_ceiling(proxied: Service) -> None:
     assert good(proxied, client="192.0.2.1").status == 200
     guess(proxied, number=3, client="192.0.2.1")
