@@ -1,7 +1,9 @@
 """What locks nobody out: a right login every 0.1 s, each on a connection of its own, beside clients
-that do their worst. None may be lost, that is refused, cut, or take longer than 5 seconds."""
+that do their worst. None may be lost, that is refused, cut, or not answered. How long they take is
+printed, and not judged: it depends on what else the machine does."""
 
 import contextlib
+import math
 import multiprocessing
 import os
 import socket
@@ -10,18 +12,17 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from conftest import Service, Start, right
+from conftest import BOUND, Service, Start, right
 from wire import HEALTH, Wire, login
 
 SECONDS = float(os.environ.get("ATTACK_SECONDS") or 20)
 READY = HEALTH.replace(b"health", b"ready")
-LOST = 5.0
 
 
 def connect(port: int) -> socket.socket | None:
     client = socket.socket()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    client.settimeout(LOST)
+    client.settimeout(BOUND)
     try:
         client.connect(("127.0.0.1", port))
     except OSError:
@@ -32,7 +33,7 @@ def connect(port: int) -> socket.socket | None:
 
 
 def take_nothing(port: int, number: int) -> None:
-    """Keep so many connections that ask without end and read nothing; one that is cut comes back."""
+    """Keep so many connections that ask without end and read nothing; who is cut comes back."""
     clients = [connect(port) for _ in range(number)]
     while True:
         for at, client in enumerate(clients):
@@ -83,16 +84,16 @@ def attacked(attack: Callable[[int, int], None], port: int, number: int) -> Iter
 
 
 def seconds_of_a_login(service: Service) -> float:
-    """`LOST` where it is."""
+    """Infinite, and printed, where it is lost."""
     began = time.monotonic()
     try:
-        with Wire(service.connect(LOST)) as wire:
+        with Wire(service.connect()) as wire:
             answer = wire.send(login("sha512", right("sha512"))).answer()
-    except (AssertionError, OSError):
-        return LOST
-    return (
-        time.monotonic() - began if answer.json == {"valid": True, "username": "sha512"} else LOST
-    )
+        assert answer.json == {"valid": True, "username": "sha512"}, answer
+    except (AssertionError, OSError) as error:
+        print(f"\nlost after {time.monotonic() - began:.1f} s: {error!r}")
+        return math.inf
+    return time.monotonic() - began
 
 
 @pytest.mark.parametrize(
@@ -108,10 +109,10 @@ def test_no_right_login_is_lost(
         while time.monotonic() < until:
             times.append(seconds_of_a_login(service))
             time.sleep(0.1)
-    lost = sum(each >= LOST for each in times)
-    slow = statistics.quantiles(times, n=20)[-1]
+    lost = times.count(math.inf)
+    half, *_, slow = (f"{each * 1000:.0f} ms" for each in statistics.quantiles(times, n=20)[9:])
     print(
         f"\n{attack.__name__}, {number} clients: {len(times)} right logins, {lost} lost; "
-        f"half within {statistics.median(times) * 1000:.0f} ms, 95 of 100 within {slow * 1000:.0f}"
+        f"half within {half}, 95 of 100 within {slow}"
     )
     assert lost == 0

@@ -1,4 +1,5 @@
-"""All kinds of clients for minutes or hours: no answer is wrong, the log has each one, and nothing is left behind.
+"""All kinds of clients for minutes or hours: no answer is wrong, the log has each one, and nothing
+is left behind.
 
 SOAK_MINUTES says how long, SOAK_SEED repeats what the clients choose.
 """
@@ -29,21 +30,17 @@ from wire import HEALTH, Wire, post
 MINUTES = float(os.environ.get("SOAK_MINUTES") or 3)
 SEED = os.environ.get("SOAK_SEED") or str(random.randrange(10**6))
 WARM_UP = 20  # seconds, after which the service has what it keeps for good
-MORE_MEMORY = (
-    8 * 2**20
-)  # bytes that may be resident beyond that: what the allocator keeps varies so much
-TIMEOUT = 5  # REQUEST_TIMEOUT
+MORE_MEMORY = 2**23  # bytes that may be resident beyond that: the allocator's share varies so much
+TIMEOUT = 10  # REQUEST_TIMEOUT
 LIMIT = 3  # MAX_FAILURES
 SETTINGS = {
     "AUTH_TOKEN": TOKEN,
     "FAIL_DELAY": "0.1",
     "REQUEST_TIMEOUT": str(TIMEOUT),
     "LOG_LEVEL": "INFO",
-}
-SETTINGS |= {
     "MAX_FAILURES": str(LIMIT),
-    "FAILURE_WINDOW": "86400",
-}  # a day: no count goes by itself meanwhile
+    "FAILURE_WINDOW": "86400",  # a day: no count goes by itself meanwhile
+}
 THROTTLED = {"valid": False, "error": "Too many failed logins"}
 JUDGED = "192.0.2."  # where clients are whose every answer is judged and counted
 OTHERS = "198.51.100.1"
@@ -69,9 +66,8 @@ class Watched(Service):
                 elif leak.search(line) or not LINE.fullmatch(line) or " level=INFO " not in line:
                     self.odd.append(line)
                 elif f" client={JUDGED}" in line:
-                    self.counts[
-                        " ".join(re.findall(r"(?:event|path|status|result)=\S+", line))
-                    ] += 1
+                    kind = re.findall(r"(?:event|path|status|result)=\S+", line)
+                    self.counts[" ".join(kind)] += 1
                 self.logged.notify_all()
         with self.logged:
             self.ended = True
@@ -90,36 +86,41 @@ class Target(NamedTuple):
 
 
 def headers(client: str) -> str:
-    return f"Authorization: Bearer {TOKEN}\r\nX-Forwarded-For: {client}\r\nContent-Type: application/json\r\n"
+    lines = [f"Authorization: Bearer {TOKEN}", f"X-Forwarded-For: {client}"]
+    lines.append("Content-Type: application/json")
+    return "".join(f"{line}\r\n" for line in lines)
 
 
 def login(username: str, password: str, client: str) -> bytes:
-    return post(
-        json.dumps({"username": username, "password": password}).encode(), headers=headers(client)
-    )
+    body = json.dumps({"username": username, "password": password}).encode()
+    return post(body, headers=headers(client))
 
 
 def user_info(username: str, client: str) -> bytes:
-    return f"GET /user-info?username={username} HTTP/1.1\r\nHost: nas\r\n{headers(client)}\r\n".encode()
+    line = f"GET /user-info?username={username} HTTP/1.1"
+    return f"{line}\r\nHost: nas\r\n{headers(client)}\r\n".encode()
 
 
 class Model:
-    """What is right for one name, which only one client asks for: password, lock, and the failed logins."""
+    """What is right for one name, which only one member asks for: password, lock, and the failed
+    logins. `of_clients` counts those of that member's clients, over all names."""
 
-    def __init__(self, name: str, served: bool) -> None:
-        self.name, self.served = name, served
+    def __init__(self, name: str, of_clients: Counter[str], served: bool) -> None:
+        self.name, self.of_clients = name, of_clients
         self.password, self.locked = "", not served
         self.failed, self.total, self.usual = Counter[str](), 0, set[str]()
 
     def answer(self, client: str, password: str) -> dict[str, Any]:
-        if self.failed[client] >= LIMIT or (self.total >= 10 * LIMIT and client not in self.usual):
+        most = max(self.total, self.of_clients[client])
+        if self.failed[client] >= LIMIT or (most >= 10 * LIMIT and client not in self.usual):
             return THROTTLED
         if password == self.password and not self.locked:
             self.failed[client] = 0
             self.usual.add(client)
             return {"valid": True, "username": self.name}
         self.failed[client] += 1
-        self.total += self.served
+        self.total += 1
+        self.of_clients[client] += 1
         return INVALID
 
 
@@ -141,8 +142,8 @@ class Member:
 
 
 class Owner(Member):
-    """Logs in with one account and with made-up names, rightly and wrongly, at home and elsewhere; changes the
-    password, locks and unlocks; and knows what must be answered."""
+    """Logs in with one account and with made-up names, rightly and wrongly, at home and elsewhere;
+    changes the password, locks and unlocks; and knows what must be answered."""
 
     writing = threading.Lock()  # of the account files
 
@@ -150,15 +151,10 @@ class Owner(Member):
         super().__init__(target, number)
         self.etc = target.service.etc
         self.wire: Wire | None = None
-        self.account = Model(f"owner{number}", True)
-        self.strangers = [Model(f"stranger{number}.{n}", False) for n in range(10)]
+        failed = Counter[str]()  # from each place
+        self.account = Model(f"owner{number}", failed, served=True)
+        self.strangers = [Model(f"stranger{number}.{n}", failed, served=False) for n in range(10)]
         self.places = [f"{JUDGED}{number * 10 + n}" for n in range(6)]  # the first is its home
-        entry = {
-            "uid": 3000 + number,
-            "gid": 100,
-            "home": f"/home/owner{number}",
-            "shell": "/usr/sbin/nologin",
-        }
         name = self.account.name
         self.info = {
             "exists": True,
@@ -166,17 +162,18 @@ class Owner(Member):
             "full_name": name,
             "email": "",
             "groups": ["users"],
-            **entry,
+            "uid": 3000 + number,
+            "gid": 100,
+            "home": f"/home/{name}",
+            "shell": "/usr/sbin/nologin",
         }
         self.change()
 
     def change(self) -> None:
         """Another password, and now and then a lock that lasts until the next change."""
         account, scheme = self.account, self.chance.choice(["sha512", "yescrypt"])
-        account.password, account.locked = (
-            self.chance.choice(passwords(self.number)),
-            self.chance.random() < 0.2,
-        )
+        account.password = self.chance.choice(passwords(self.number))
+        account.locked = self.chance.random() < 0.2
         with self.writing:
             self.etc.set_password(account.name, account.password, scheme)
             if account.locked:
@@ -190,9 +187,8 @@ class Owner(Member):
         assert answer.status == (429 if truth is THROTTLED else 200)
         assert truth.get("valid") is not False or time.monotonic() - began >= 0.1
         self.answered[f"event=request path={path} status={answer.status}"] += 1
-        if (
-            self.chance.random() < 0.5
-        ):  # so some come on a connection of their own, others on one that is kept
+        # so some come on a connection of their own, others on one that is kept
+        if self.chance.random() < 0.5:
             self.rest()
 
     def rest(self) -> None:
@@ -220,7 +216,8 @@ class Owner(Member):
             case 3:
                 self.log_in(chance.choice(self.strangers), chance.choice(self.places), guess)
             case 4:
-                self.ask(user_info(account.name, home), "/user-info", self.info)
+                truth = {**self.info, "active": not account.locked}
+                self.ask(user_info(account.name, home), "/user-info", truth)
             case 5:
                 self.ask(user_info(self.strangers[0].name, home), "/user-info", NOT_FOUND)
             case 6:
@@ -247,6 +244,9 @@ class Churn(Member):
                     )
 
 
+ANSWERS = {200, 400, 401, 404, 405, 413, 414, 415, 431, 501}  # to what is garbled, or may be
+
+
 class Garbage(Member):
     """Sends what is no request; the answer is an error, or none."""
 
@@ -264,18 +264,7 @@ class Garbage(Member):
                 line = wire.send(sent).file.readline()
             except OSError:  # it may be closed before all is sent
                 return
-            assert not line or int(line.split()[1]) in {
-                200,
-                400,
-                401,
-                404,
-                405,
-                413,
-                414,
-                415,
-                431,
-                501,
-            }, line
+            assert not line or int(line.split()[1]) in ANSWERS, line
 
 
 class Slow(Member):
@@ -337,7 +326,8 @@ def run(members: Iterable[Member], seconds: float) -> None:
 
 
 def settle(target: Target, members: Iterable[Member], descriptors: list[str] | None = None) -> None:
-    """Wait until no client is left; only these descriptors may be open then, and the log must have each answer."""
+    """Wait until no client is left; only these descriptors may be open then, and the log must have
+    each answer."""
     service, answered = target.service, Counter[str]()
     for member in members:
         if member.target is target:
@@ -377,9 +367,8 @@ def test_no_answer_is_wrong_none_is_lost_and_nothing_is_left_behind(tmp_path: Pa
         for target, (descriptors, memory) in before.items():
             settle(target, members, descriptors)
             now, total = resident(target.service), target.service.counts.total()
-            print(
-                f"{'TLS' if target.tls else 'plain'}: {total} lines judged; {memory >> 10} kB, then {now >> 10} kB"
-            )
+            kind = "TLS" if target.tls else "plain"
+            print(f"{kind}: {total} lines judged; {memory >> 10} kB, then {now >> 10} kB")
             assert now < memory + MORE_MEMORY
     finally:
         for target in (plain, private):
