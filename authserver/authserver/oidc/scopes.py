@@ -33,7 +33,7 @@ def split(asked: Iterable[str]) -> tuple[list[str], list[str]]:
     return standard, [scope for scope in asked if scope not in STANDARD_SCOPES]
 
 
-def keep(asked: Iterable[str], permissions: "QuerySet[Permission]") -> list[str]:
+def keep(asked: list[str], permissions: "QuerySet[Permission]") -> list[str]:
     """Of those asked the standard ones, and the others that stand among `permissions`."""
     standard, others = split(asked)
     if not others:
@@ -68,9 +68,10 @@ def some(scopes: list[str]) -> list[str]:
     return scopes
 
 
-def scope_of_user(asked: Iterable[str], user: User) -> list[str]:
+def scope_of_user(asked: list[str], user: User) -> list[str]:
     """Of those asked what a user can be granted now: the standard ones and what he holds."""
-    return keep(asked, held_by(user))
+    standard, others = split(asked)
+    return keep(asked, held_by(user)) if others else standard
 
 
 def scope_of_application(application: Application, text: str) -> list[str]:
@@ -82,7 +83,11 @@ def scope_of_application(application: Application, text: str) -> list[str]:
 
 def missing_permissions(application: Application, user: User) -> list[Permission]:
     """What an application requires and the user does not hold."""
-    return list(application.required_permissions.exclude(pk__in=held_by(user).values("pk")))
+    required = list(application.required_permissions.all())
+    if not required:
+        return []  # most require nothing: the second question is not asked
+    held = set(held_by(user).values_list("pk", flat=True))
+    return [permission for permission in required if permission.pk not in held]
 
 
 def named(permission: Permission) -> str:
