@@ -167,3 +167,16 @@ def test_removing_one_ends_what_it_held() -> None:
     applications.remove_application(application, "tests")
     assert tokens.find(answer["access_token"]) is None
     assert tokens.find(answer["refresh_token"]) is None
+
+
+def test_a_domain_that_an_application_has_is_not_removed() -> None:
+    from authserver.accounts import addresses
+    from authserver.accounts.models import Domain
+
+    domain = Domain.objects.create(name="home.example")
+    application = make(domain=domain)
+    with pytest.raises(ValidationError, match="used by Photos"):
+        addresses.remove_domain(domain, "tests")
+    edit_application(application, "tests", domain=None)
+    addresses.remove_domain(domain, "tests")
+    assert not Domain.objects.exists()

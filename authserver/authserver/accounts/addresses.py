@@ -6,6 +6,7 @@ Each change is in the audit log: `by` is who made it.
 from typing import Any
 
 from django.core.exceptions import ValidationError
+from django.db.models import ProtectedError
 
 from authserver.accounts.models import Domain, EmailAlias, User
 from authserver.audit.record import record
@@ -43,11 +44,15 @@ def edit_domain(domain: Domain, by: str, **values: Any) -> list[str]:
 
 
 def remove_domain(domain: Domain, by: str) -> None:
-    """Raises ValidationError while there are addresses in it."""
+    """Raises ValidationError while there are addresses in it, or applications or registries."""
     if domain.aliases.exists():
         raise ValidationError(f"There are addresses in {domain}: remove them first.")
+    try:
+        domain.delete()
+    except ProtectedError as error:
+        users = ", ".join(sorted(str(each) for each in error.protected_objects))
+        raise ValidationError(f"{domain} is used by {users}.") from None
     record("domain.removed", actor=by, subject=domain)
-    domain.delete()
 
 
 def split_address(address: str) -> tuple[str, str]:
