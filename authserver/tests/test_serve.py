@@ -123,9 +123,8 @@ def test_idle_connections_do_not_delay_the_end(serve: Serve) -> None:
     server = serve()
     idle = [connect(server) for _ in range(5)]
     idle[0].sendall(b"GET / HTTP/1.1\r\nHo")
-    began = time.monotonic()
     assert server.stop() == 0
-    assert time.monotonic() - began < 8
+    assert server.find("timeout graceful shutdown exceeded") is None
     for each in idle:
         each.close()
 

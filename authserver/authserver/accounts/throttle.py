@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Count, Q, QuerySet
 from django.utils import timezone
 
 from authserver import locks
@@ -59,14 +59,19 @@ def measure(name: str, network: str, known: bool, since: datetime.datetime) -> i
     measures = [({"name": name, "network": network}, limit)]
     if not known:
         measures.append(({"name": name}, EVERYWHERE * limit))
-    left = []
+    left: list[int] = []
     for where, most in measures:
         rows = Refusal.objects.filter(at__gt=since, **where)
-        settled = rows.exclude(pending_until__gt=now).order_by("-at")
-        times = list(settled.values_list("at", flat=True)[:most])
-        if len(times) >= most:
-            raise Throttled(max(1, math.ceil((times[most - 1] - since).total_seconds())))
-        left.append(most - len(times) - rows.filter(pending_until__gt=now).count())
+        settled = rows.exclude(pending_until__gt=now)
+        # in one statement: a row that is settled between two would be in neither of their counts
+        found = rows.aggregate(
+            all=Count("pk"), pending=Count("pk", filter=Q(pending_until__gt=now))
+        )
+        if found["all"] - found["pending"] >= most:
+            times = list(settled.order_by("-at").values_list("at", flat=True)[:most])
+            oldest = times[-1] if times else now
+            raise Throttled(max(1, math.ceil((oldest - since).total_seconds())))
+        left.append(most - found["all"])
     return min(left)
 
 
