@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Self
 
-from conftest import BOUND
+from service import BOUND
 
 Answer = bytes | Callable[[socket.socket, threading.Event], None]
 

@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from conftest import BOUND, CPUS, WRONG, Response, Service, right
+from etc import right
+from secrecy import WRONG
+from service import BOUND, CPUS, Response, Service
 from wire import HEALTH, Wire, login
 
 TRUE, UNAVAILABLE, CLOSED = "true", "503", "closed"  # how a question may end

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import settings
 from authentik.core.models import Group, User
-from conftest import ROOT, SECRETS, keep_secret
 from flow import DENIED, DONE, Authentik, Browser
 from plan import Page
+from secrecy import SECRETS, keep_secret
+from service import ROOT
 
 POLICY = (ROOT / "authentik-policy.py").read_text()
 BLUEPRINT = (ROOT / "authentik/authentik-blueprint.yaml").read_text()

@@ -9,9 +9,10 @@ from types import ModuleType
 from typing import NamedTuple
 
 from authentik.core.models import User
-from conftest import BOUND, LOGGED, ROOT, keep_secret
 from logins import Site
 from objects import Token
+from secrecy import LOGGED, keep_secret
+from service import BOUND, ROOT
 
 SYNC = ROOT / "authentik-sync.py"
 SYNC_BLUEPRINT = (ROOT / "authentik/authentik-blueprint-sync.yaml").read_text()

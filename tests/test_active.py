@@ -5,7 +5,8 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from conftest import ACCOUNTS, PLAIN, SALTS, Etc, Response, Service, Start, crypt, right
+from etc import ACCOUNTS, PLAIN, SALTS, Etc, crypt, right
+from service import Response, Service, Start
 from test_queue import Blocker
 
 from main import HASHED

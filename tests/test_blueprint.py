@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 from authentik.core.models import Group, User
-from conftest import ROOT, Service, keep_secret, right
+from etc import right
 from flow import DENIED, DONE, Authentik
 from logins import BLUEPRINT, DEFAULT, POLICY, UGOS, Site, link, user
 from objects import FlowStageBinding, PolicyBinding
+from secrecy import keep_secret
+from service import ROOT, Service
 
 import main
 

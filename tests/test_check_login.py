@@ -4,7 +4,9 @@ import os
 import sys
 from pathlib import Path
 
-from conftest import ROOT, TOKEN, WRONG, Service, Start, right
+from etc import right
+from secrecy import TOKEN, WRONG
+from service import ROOT, Service, Start
 from terminal import Session, converse
 from test_tls import Pair, make_pair
 

@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import WRONG, Service, Start, right
+from etc import right
+from secrecy import WRONG
+from service import Service, Start
 from wire import HEALTH, Wire, login, post
 
 SOON = (

@@ -12,11 +12,13 @@ from typing import Any, Self
 
 import pytest
 from authentik.core.models import User
-from conftest import WRONG, Service, right
+from etc import right
 from evaluator import FILENAME
 from flow import DENIED
 from logins import POLICY, UGOS, Site, link, user
 from objects import PolicyBinding, PromptStage
+from secrecy import WRONG
+from service import Service
 
 
 class Sabotage:

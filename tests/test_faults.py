@@ -16,8 +16,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import BOUND, CPUS, LOGGED, PLAIN, WRONG, Etc, Service, Start, right
+from etc import PLAIN, Etc, right
 from load import CLOSED, TRUE, UNAVAILABLE, Load, Question, await_quiet, await_that, mixed, opened
+from secrecy import LOGGED, WRONG
+from service import BOUND, CPUS, Service, Start
 from test_connections import no_threads
 from test_logging import LINE
 from test_queue import Blocker

@@ -7,7 +7,9 @@ import select
 import socket
 
 import pytest
-from conftest import TOKEN, WRONG, Service, Start, right
+from etc import right
+from secrecy import TOKEN, WRONG
+from service import Service, Start
 from wire import HEALTH, Wire, login, post
 
 import main

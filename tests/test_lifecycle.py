@@ -13,7 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import WRONG, Etc, Service, Start, right
+from etc import Etc, right
+from secrecy import WRONG
+from service import Service, Start
 from wire import HEALTH, Wire, login
 
 

@@ -1,6 +1,6 @@
 """The log: one line per request and per verdict, which no caller can forge, and no secret in any of them.
 
-That no secret and no trace of a bug is in any line is checked over the whole suite: see `leaks` in conftest.py.
+That no secret and no trace of a bug is in any line is checked over the whole suite: see `leaks` in secrecy.py.
 """
 
 import http.client
@@ -9,9 +9,11 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-import conftest
 import pytest
-from conftest import TOKEN, WRONG, Etc, Service, Start, right
+import secrecy
+from etc import Etc, right
+from secrecy import TOKEN, WRONG
+from service import MAIN, Service, Start, free_port, parallel
 
 LINE = re.compile(
     r'time=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ level=[A-Z]+ event=[a-z-]+( [a-z]+=([!#-\[\]-~]+|"([^"\\]|\\.)*"))*'
@@ -199,8 +201,8 @@ def test_a_request_line_that_cannot_be_read_is_logged_without_its_bytes(service:
 
 
 def test_every_line_of_a_busy_service_has_the_form(service: Service) -> None:
-    conftest.parallel(lambda n: service.validate(f"name {n}", WRONG), range(40))
-    conftest.parallel(lambda n: service.request("GET", f"/{n}"), range(40))
+    parallel(lambda n: service.validate(f"name {n}", WRONG), range(40))
+    parallel(lambda n: service.request("GET", f"/{n}"), range(40))
     assert len(lines_of(service, "request")) >= 80
     assert [
         line for line in service.log_lines() if not LINE.fullmatch(line) and line.isascii()
@@ -277,7 +279,7 @@ def test_no_secret_is_logged_in_any_error(start: Start) -> None:
         b'{"username": ["a-secret-list"], "password": 5}',
     ):
         assert service.request("POST", "/validate", body, bearer).status == 400
-    conftest.keep_secret("a-secret-token-that-is-wrong")
+    secrecy.keep_secret("a-secret-token-that-is-wrong")
     for headers in (
         {"Authorization": "Bearer a-secret-token-that-is-wrong"},
         {"Authorization": TOKEN},
@@ -286,8 +288,8 @@ def test_no_secret_is_logged_in_any_error(start: Start) -> None:
         assert service.request("GET", "/user-info?username=des", headers=headers).status == 401
     assert service.validate("des", right("des")).json["valid"] is True
     service.stop()
-    conftest.SECRETS |= {"a-secret-half-sent", "a-secret-twice", "a-secret-number", "a-secret-list"}
-    assert conftest.leaks() == []
+    secrecy.SECRETS |= {"a-secret-half-sent", "a-secret-twice", "a-secret-number", "a-secret-list"}
+    assert secrecy.leaks() == []
     assert len(service.log_lines()) > 8
 
 
@@ -298,16 +300,14 @@ def test_the_check_for_leaks_finds_one(monkeypatch: pytest.MonkeyPatch) -> None:
         "Traceback (most recent call last):",
         "time=x level=ERROR event=bug error=KeyError",
     ):
-        monkeypatch.setattr(conftest, "LOGGED", ["level=INFO event=start", line])
-        assert conftest.leaks() == [line]
+        monkeypatch.setattr("secrecy.LOGGED", ["level=INFO event=start", line])
+        assert secrecy.leaks() == [line]
 
 
 def test_a_log_that_nobody_reads_stops_nothing() -> None:
-    port = conftest.free_port()
+    port = free_port()
     env = {"HOST": "127.0.0.1", "PORT": str(port)}
-    with subprocess.Popen(
-        [sys.executable, conftest.MAIN], env=env, stderr=subprocess.PIPE
-    ) as process:
+    with subprocess.Popen([sys.executable, MAIN], env=env, stderr=subprocess.PIPE) as process:
         try:
             assert process.stderr
             while b"event=start" not in (line := process.stderr.readline()):

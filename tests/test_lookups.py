@@ -8,7 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import Etc, Response, Service, Start, right
+from etc import Etc, right
+from service import Response, Service, Start
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """openapi.yaml says what the service does: schemathesis tries it, and every answer is held against it.
 
-Beyond this file, conftest.py and wire.py do that with the answers that the other tests get.
+Beyond this file, service.py and wire.py do that with the answers that the other tests get.
 """
 
 import itertools
@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-import conftest
 import openapi
 import pytest
-from conftest import MAIN, TOKEN, WRONG, Etc, Response, Service, Start, keep_secret
+from etc import Etc
 from openapi_spec_validator import validate
+from secrecy import TOKEN, WRONG, keep_secret
+from service import MAIN, Response, Service, Start
 from wire import HEALTH, Wire, login
 
 import main
@@ -267,9 +268,9 @@ def test_a_bug_is_answered_as_described(
     (tmp_path / "main.py").write_text(
         text.replace(method, f"{method}        raise ArithmeticError\n")
     )
-    monkeypatch.setattr(conftest, "MAIN", str(tmp_path / "main.py"))
+    monkeypatch.setattr("service.MAIN", str(tmp_path / "main.py"))
     monkeypatch.delenv("COVERAGE_PROCESS_START", raising=False)  # this copy is not what is measured
-    monkeypatch.setattr(conftest, "LOGGED", [])  # where a bug fails the session
+    monkeypatch.setattr("secrecy.LOGGED", [])  # where a bug fails the session
     service = start()
     for method in ("GET", "HEAD"):
         assert service.request(method, "/health").status == 500

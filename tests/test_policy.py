@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 from authentik.core.models import OLD, Group, Role, User
-from conftest import Service, Start, keep_secret, right
 from django.contrib.auth.hashers import MD5PasswordHasher
 from django.db.models.signals import post_init
+from etc import right
 from logins import AKADMINS, INVALID, UNREACHABLE, Site, groups, link, user
+from secrecy import keep_secret
+from service import Service, Start
 
 # --- The first login -----------------------------------------------------------------------------
 

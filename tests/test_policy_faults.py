@@ -14,10 +14,12 @@ from typing import Any
 
 import pytest
 from authentik.core.models import User
-from conftest import BOUND, TOKEN, Service, Start, free_port, keep_secret, right
 from django.db import connections
+from etc import right
 from hostile import ACCOUNT, KNOWN, RIGHT, WRONG, Answer, Hostile, answer, dripping, endless, silent
 from logins import AKADMINS, INVALID, UNREACHABLE, Site, groups, link, user
+from secrecy import TOKEN, keep_secret
+from service import BOUND, Service, Start, free_port
 
 import main
 

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import BOUND, CPUS, PLAIN, WRONG, Etc, Response, Start, right
+from etc import PLAIN, Etc, right
+from secrecy import WRONG
+from service import BOUND, CPUS, Response, Start
 
 import main
 

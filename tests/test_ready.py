@@ -13,7 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import BOUND, GROUPS, PLAIN, Etc, Response, Service, Start, right
+from etc import GROUPS, PLAIN, Etc, right
+from service import BOUND, Response, Service, Start
 from wire import HEALTH, Wire
 
 READY = HEALTH.replace(b"health", b"ready")

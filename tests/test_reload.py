@@ -7,7 +7,9 @@ import ssl
 from pathlib import Path
 
 import pytest
-from conftest import Service, Start, keep_secret, right
+from etc import right
+from secrecy import keep_secret
+from service import Service, Start
 from test_tls import Pair, make_pair
 from wire import HEALTH, Wire
 

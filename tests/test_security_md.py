@@ -2,7 +2,7 @@
 
 import re
 
-from conftest import ROOT
+from service import ROOT
 
 
 def test_the_tests_that_security_md_names_exist() -> None:

@@ -7,9 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import conftest
 import pytest
-from conftest import COVERAGE_FOLDER, ROOT, TOKEN, Etc, Start, free_port, python
+from etc import Etc
+from secrecy import TOKEN
+from service import COVERAGE_FOLDER, MAIN, ROOT, Start, free_port, python
 
 import main
 
@@ -202,7 +203,7 @@ def test_a_hard_limit_on_descriptors_that_cannot_hold_the_connections_stops_the_
 
 @pytest.mark.parametrize("argument", ["--help", "--version"])
 def test_help_and_version_need_nothing_but_python(argument: str) -> None:
-    alone = [sys.executable, "-I", "-S", conftest.MAIN, argument]
+    alone = [sys.executable, "-I", "-S", MAIN, argument]
     done = subprocess.run(alone, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -7,15 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import conftest
 import pytest
-from conftest import CPUS, ROOT, Start, free_port
+from service import CPUS, ROOT, Start, free_port
 
 LEAK = """
-import conftest
+import secrecy
 
 def test_that_passes():
-    conftest.LOGGED.append("level=INFO password=" + conftest.keep_secret("a-leaked-password"))
+    secrecy.LOGGED.append("level=INFO password=" + secrecy.keep_secret("a-leaked-password"))
 """
 SKIP = """
 import pytest
@@ -46,7 +45,7 @@ def run(tmp_path: Path, text: str, *options: str, ci: str = "") -> tuple[int, st
 def test_a_service_runs_on_the_processors_that_it_is_given(
     start: Start, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    monkeypatch.setattr(conftest, "CPUS", CPUS[-number:])
+    monkeypatch.setattr("service.CPUS", CPUS[-number:])
     assert os.sched_getaffinity(start().process.pid) == set(CPUS[-number:])
 
 

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 from api import Api, ApiServer, Request
 from authentik.core.models import OLD, Group, Role, User
-from conftest import BOUND, TOKEN, Service, Start, keep_secret, right
+from etc import right
 from flow import Browser
 from logins import AKADMINS, Site, link, user
 from objects import Token
+from secrecy import TOKEN, keep_secret
+from service import BOUND, Service, Start
 from syncing import SYNC_BLUEPRINT, Passes, give_token, service_account, state
 
 Shadow = Callable[..., None]

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from api import Api, ApiServer, Request
 from authentik.core.models import User
-from conftest import BOUND, TOKEN, free_port, keep_secret
 from hostile import ACCOUNT, Answer, Hostile, answer, dripping, endless, silent
 from logins import Site, link
+from secrecy import TOKEN, keep_secret
+from service import BOUND, free_port
 from syncing import SYNC, Passes, load, service_account, state
 
 import main

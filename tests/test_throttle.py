@@ -5,7 +5,9 @@ import time
 from typing import Any
 
 import pytest
-from conftest import PLAIN, TOKEN, WRONG, Etc, Response, Service, Start, parallel, right
+from etc import PLAIN, Etc, right
+from secrecy import TOKEN, WRONG
+from service import Response, Service, Start, parallel
 
 import main
 

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from conftest import WRONG, Service, Start, parallel, right
+from etc import right
 from load import await_that, threads
+from secrecy import WRONG
+from service import Service, Start, parallel
 from test_connections import until_cut
 from wire import HEALTH, Wire, login
 

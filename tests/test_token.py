@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
-from conftest import TOKEN, WRONG, Response, Service, Start, keep_secret, right
+from etc import right
+from secrecy import TOKEN, WRONG, keep_secret
+from service import Response, Service, Start
 
 LOGIN = {"username": "des", "password": right("des")}
 

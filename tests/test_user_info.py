@@ -6,7 +6,8 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from conftest import GROUPS, Etc, Response, Service, Start, parallel, right
+from etc import GROUPS, Etc, right
+from service import Response, Service, Start, parallel
 from wire import Wire
 
 NOT_FOUND = {"exists": False, "error": "User not found"}

@@ -9,7 +9,9 @@ from http.client import HTTPConnection
 from typing import Any
 
 import pytest
-from conftest import ACCOUNTS, BOUND, PLAIN, WRONG, Etc, Service, Start, parallel, right
+from etc import ACCOUNTS, PLAIN, Etc, right
+from secrecy import WRONG
+from service import BOUND, Service, Start, parallel
 
 INVALID = {"valid": False, "error": "Invalid credentials"}
 SCHEMES = ("sha512", "yescrypt")

@@ -7,7 +7,7 @@ import ssl
 from typing import Self
 
 import openapi
-from conftest import Response, Service
+from service import Response, Service
 
 HEALTH = b"GET /health HTTP/1.1\r\nHost: nas\r\n\r\n"
 

@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from conftest import ROOT
 from repository import copy_source
+from service import ROOT
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ugos-auth-proxy"
 MIRROR = os.environ.get("DEBIAN_MIRROR", "http://deb.debian.org/debian")

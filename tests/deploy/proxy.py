@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Etc, free_port
 from docker_engine import Engine
 from docker_engine import run as run_command
+from etc import Etc
 from repository import commands, copy_source
+from service import free_port
 
 PROJECT = "ugos-auth-proxy-test"
 IMAGE = f"{PROJECT}:latest"

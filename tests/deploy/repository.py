@@ -5,7 +5,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from conftest import ROOT
+from service import ROOT
 
 
 def commands(heading: str, number: int = 0, page: str = "README.md") -> str:

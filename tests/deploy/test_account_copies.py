@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Etc
+from etc import Etc
+from service import ROOT
 
 UNIT = ROOT / "deploy/host/ugos-auth-proxy-accounts.service"
 FILES = ("group", "passwd", "shadow")

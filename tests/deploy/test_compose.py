@@ -5,10 +5,10 @@ import re
 from typing import Any
 
 import pytest
-from conftest import ROOT
 from docker_engine import Engine
 from proxy import IMAGE, PROJECT, TOKEN, Proxy
 from repository import commands
+from service import ROOT
 
 import main
 

@@ -12,9 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import GROUPS, WRONG, crypt, parallel, right
 from docker_engine import Engine
+from etc import GROUPS, crypt, right
 from proxy import Proxy, until
+from secrecy import WRONG
+from service import parallel
 
 import main
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Etc
 from docker_engine import Engine
+from etc import Etc
 from proxy import Proxy, child, until
 
 pytest_plugins = ["proxy"]

@@ -4,8 +4,8 @@ import shutil
 import subprocess
 
 import pytest
-from conftest import ROOT
 from docker_engine import Engine
+from service import ROOT
 
 import main
 

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import right
+from etc import right
 from proxy import BOUND, IMAGE, TOKEN, Proxy, make_certificate, until
 from repository import commands
 from terminal import Session, converse

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import right
 from docker_engine import Engine
+from etc import right
 from proxy import TOKEN, Proxy, until
 from repository import commands
 from stub_authentik import TOKEN as AUTHENTIK_TOKEN

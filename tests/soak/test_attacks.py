@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from conftest import BOUND, Service, Start, right
+from etc import right
+from service import BOUND, Service, Start
 from wire import HEALTH, Wire, login
 
 SECONDS = float(os.environ.get("ATTACK_SECONDS") or 20)

@@ -20,9 +20,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import conftest
-from conftest import BOUND, TOKEN, Etc, Service, keep_secret, right
+import secrecy
+from etc import Etc, right
 from load import INVALID, NOT_FOUND, await_quiet, await_that, opened
+from secrecy import TOKEN, keep_secret
+from service import BOUND, Service
 from test_logging import LINE
 from test_tls import make_pair
 from wire import HEALTH, Wire, post
@@ -57,7 +59,7 @@ class Watched(Service):
 
     def read_log(self) -> None:
         assert self.process.stderr
-        self.counts, self.odd, leak = Counter[str](), list[str](), conftest.leak()
+        self.counts, self.odd, leak = Counter[str](), list[str](), secrecy.leak()
         for raw in self.process.stderr:
             line = raw.decode("utf-8", "surrogateescape").rstrip("\n")
             with self.logged:
