@@ -70,6 +70,13 @@ def test_a_password_that_has_expired_is_no_lock(
     assert is_active(service, scheme + case) is active
 
 
+def test_shadow_tells_an_expiry_that_pam_does_not(start: Start, etc: Etc) -> None:
+    etc.pam("ugos-auth-proxy", "auth required pam_unix.so\naccount required pam_permit.so\n")
+    service = start()
+    assert is_active(service, "sha512.expired") is False
+    assert is_active(service, "sha512") is True
+
+
 def test_an_account_expires_on_its_day_and_not_before(service: Service) -> None:
     today = int(time.time()) // 86_400
     for days, active in ((-1, False), (0, False), (1, True)):

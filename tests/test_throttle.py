@@ -176,6 +176,16 @@ def test_without_a_token_a_client_has_no_ceiling_over_all_names(start: Start) ->
     assert [guess(service, f"made.up.{number}") for number in range(12)] == [[200]] * 12
 
 
+def test_success_leaves_the_refusals_of_its_username_counted_for_the_ceiling(
+    proxied: Service,
+) -> None:
+    for number in range(10):
+        guess(proxied, number=2, client=f"192.0.2.{number}")
+        assert good(proxied, client=f"192.0.2.{number}").json["valid"] is True
+    answers = [guess(proxied, client=f"198.51.100.{number}") for number in range(12)]
+    assert answers == [[200]] * 10 + [[429]] * 2
+
+
 def test_a_refusal_makes_no_place_a_usual_one(proxied: Service) -> None:
     assert guess(proxied, client="192.0.2.1") == [200]
     for number in range(10):
