@@ -3,10 +3,9 @@
 import datetime
 import json
 import re
-import shutil
-from pathlib import Path
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from authserver.accounts import invitations
@@ -69,11 +68,8 @@ def break_database(server: Server, token: str) -> None:
         user = User.objects.get(identifier="jane")
     path = f"/account/password/set/{user.pk}/{token}/"
     if url.startswith("sqlite"):
-        file = Path(url.removeprefix("sqlite:///"))
-        shutil.move(file, f"{file}.kept")
-        for suffix in ("-wal", "-shm"):
-            Path(f"{file}{suffix}").unlink(missing_ok=True)
-        file.mkdir()
+        with server.database(), connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE accounts_user RENAME TO gone")
     else:
         from tests.databases import drop_database
 
