@@ -43,6 +43,8 @@ class Protocol(HttpToolsProtocol):
     def give_up(self, seconds: float) -> None:
         if self.flow.read_paused:  # it is we who do not read
             self.expect(seconds)
+        elif self.is_in_head and not self.head_size:
+            self.transport.close()  # a browser opens some ahead, and asks again without a word
         else:
             self.transport.abort()
 
