@@ -116,6 +116,7 @@ class Engine:
             time.sleep(0.1)
         for left in self.docker("ps", "--all", "--quiet").split():  # by tests that were killed
             self.docker("rm", "--force", left)
+        self.docker("network", "prune", "--force")
         self.docker("image", "prune", "--force")  # builds of former runs
 
     def stop(self) -> None:

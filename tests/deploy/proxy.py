@@ -163,7 +163,7 @@ def proxy(engine: Engine, image: str, tmp_path: Path) -> Iterator[Proxy]:
     made = Proxy(engine, image, tmp_path / "clone", Etc(tmp_path / "etc"))
     yield made
     made.set(COMPOSE_FILE="docker-compose.yml")
-    made.compose("down", "--timeout", "5")
+    made.compose("down", "--remove-orphans", "--timeout", "5")
 
 
 @pytest.fixture

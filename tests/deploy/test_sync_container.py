@@ -31,7 +31,7 @@ def authentik(engine: Engine, image: str, network: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def both(proxy: Proxy, network: str, authentik: str) -> Proxy:
+def both(network: str, proxy: Proxy, authentik: str) -> Proxy:
     given = {"AUTH_TOKEN": TOKEN, "AUTHENTIK_TOKEN": AUTHENTIK_TOKEN, "INTERVAL": "10"}
     proxy.set(COMPOSE_FILE=FILES, AUTHENTIK_NETWORK=network, **given)
     return proxy
