@@ -340,9 +340,9 @@ def reason_to_lock(proxy: Service, user: User) -> str:
     if answer.status != 200:
         raise DoubtError(f"/user-info answers {answer.status}")
     account = answer.content
-    if account.get("exists") is False:
-        return "the account is gone"
     uid, active = account.get("uid"), account.get("active")
+    if account.get("exists") is False and uid is None and active is None:
+        return "the account is gone"
     if not (
         account.get("exists") is True
         and account.get("username") == user.username
@@ -350,6 +350,8 @@ def reason_to_lock(proxy: Service, user: User) -> str:
         and isinstance(active, bool)
     ):
         raise DoubtError("/user-info does not tell whether the account is active")
+    if not re.fullmatch("[0-9]*", user.uid):
+        raise DoubtError(f"ugos_uid is {user.uid}, which is no uid")
     if user.uid not in {"", str(uid)}:
         return f"uid {uid} is another account than uid {user.uid} was"
     return "" if active else "the account is locked or has expired"
@@ -387,6 +389,7 @@ def read_user(row: object) -> tuple[User, dict[str, Any]]:
         and isinstance(attributes, dict)
     ):
         raise ValueError
+    username.encode()  # half a surrogate pair raises ValueError
     uid = attributes.get("ugos_uid")
     linked = attributes.get("ugos_user") is True and not is_akadmin(username)
     locked = attributes.get("ugos_locked") is True
@@ -578,11 +581,15 @@ class Sync:
         return outcomes
 
     def look_again(self, user: User) -> tuple[dict[str, Any], str]:
-        """All attributes of the user, and why he is to be locked, right before he is changed."""
+        """All attributes of the user, and why he is to be locked, right before he is changed.
+
+        The attributes come last, as the change writes all of them back.
+        """
+        reason = reason_to_lock(self.proxy, user)
         found, attributes = find_user(self.authentik, user.pk)
         if found != user:
             raise DoubtError("the user has been changed meanwhile")
-        return attributes, reason_to_lock(self.proxy, user)
+        return attributes, reason
 
     def lock(self, user: User) -> None:
         """Locks the user, or, where he is locked already, sees to it that nothing is left open."""
@@ -598,10 +605,11 @@ class Sync:
 
     def unlock(self, user: User) -> None:
         attributes, reason = self.look_again(user)
+        if not reason and not user.is_active:
+            self.sweep(user)  # of a login that was under way when he was locked
+            attributes, reason = self.look_again(user)  # that may have taken long
         if reason:
             raise DoubtError(f"{reason}, once more")
-        if not user.is_active:
-            self.sweep(user)  # of a login that was under way when he was locked
         del attributes["ugos_locked"]
         change_user(self.authentik, user, True, attributes)
         self.unlocked += 1

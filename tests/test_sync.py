@@ -154,6 +154,28 @@ def test_a_session_that_was_made_while_the_user_was_locked_does_not_come_back_wi
     assert browser.user is None
 
 
+def test_a_mark_that_an_administrator_takes_away_while_sessions_are_deleted_counts(
+    site: Site, browsers: dict[str, Browser], run: Passes, nas: Service, api: Api
+) -> None:
+    """Taking it away keeps the user out: docs/authentik-sync.md says so."""
+    nas.etc.lock("jane.doe")
+    run()
+    site.browser().start("ugos-authentication", user("jane.doe"))
+    nas.etc.set_hash("jane.doe", lambda hashed: hashed.lstrip("!"))
+
+    def spoil(request: Request) -> None:
+        if request.method == "DELETE":
+            jane = user("jane.doe")
+            jane.attributes.pop("ugos_locked", None)
+            jane.save()
+
+    api.spoil = spoil
+    done = run()
+    assert (done.status, done.counts) == (1, (5, 0, 0))
+    assert "the user has been changed meanwhile" in done.log
+    assert state("jane.doe") == (False, None)
+
+
 @pytest.mark.skipif(OLD, reason="authentik 2025.10 shows tokens of others to superusers only")
 def test_hundreds_of_sessions_and_tokens_go(
     site: Site, browsers: dict[str, Browser], run: Passes, nas: Service

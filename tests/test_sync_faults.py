@@ -102,6 +102,9 @@ DOUBTS: dict[str, Answer] = {
     "exists as a number": answer(200, {"exists": 0}),
     "no exists": answer(200, {"error": "User not found"}),
     "null": answer(200, {"exists": None}),
+    "gone, and active": answer(200, {**ACTIVE, "exists": False}),
+    "gone, and inactive": answer(200, {"exists": False, "active": False}),
+    "gone, and with a uid": answer(200, {**ACCOUNT, "exists": False}),
     "no active": answer(200, ACCOUNT),
     "active as a string": answer(200, {**ACTIVE, "active": "false"}),
     "active as a number": answer(200, {**ACTIVE, "active": 0}),
@@ -124,6 +127,20 @@ def test_a_doubt_about_one_user_changes_nothing_and_is_said(
     assert not api.changes
     for name in ("alice", "bob"):
         assert f"level=WARNING event=skipped user={name} reason=" in done.log
+
+
+@pytest.mark.parametrize("uid", [1005.0, True, "abc", "-1005", " 1005", [1005], {}])
+def test_an_attribute_that_is_no_uid_is_a_doubt(
+    run: Passes, proxy: Ask, api: Api, uid: object
+) -> None:
+    alice = User.objects.get(username="alice")
+    alice.attributes["ugos_uid"] = uid
+    alice.save()
+    done = run(UGOS_AUTH_PROXY_URL=proxy(answer(200, {**ACTIVE, "active": False})).url)
+    assert (done.status, done.counts) == (1, (2, 0, 0))
+    assert "event=skipped user=alice reason=" in done.log
+    assert "which is no uid" in done.log
+    assert not api.changes
 
 
 FAULTS: dict[str, Answer] = {
@@ -274,6 +291,7 @@ BAD_ROWS: dict[str, Any] = {
     "no pk": {key: value for key, value in ROW.items() if key != "pk"},
     "no username": {**ROW, "username": ""},
     "username null": {**ROW, "username": None},
+    "half a surrogate pair": {**ROW, "username": "\ud800"},
     "is_active as a string": {**ROW, "is_active": "true"},
     "no is_active": {key: value for key, value in ROW.items() if key != "is_active"},
     "attributes as text": {**ROW, "attributes": '{"ugos_user": true}'},
@@ -426,6 +444,24 @@ def test_a_change_that_is_not_taken_is_said(run: Passes, proxy: Ask, api: Api) -
     done = run(UGOS_AUTH_PROXY_URL=proxy(ALICE_GONE).url)
     assert (done.status, done.counts) == (1, (2, 0, 0))
     assert "authentik has not taken the change" in done.log
+
+
+def test_what_is_written_to_a_user_while_the_nas_is_asked_about_him_stays(
+    run: Passes, proxy: Ask
+) -> None:
+    """A change writes all attributes back: those that authentik has told last."""
+
+    def write_and_answer(connection: socket.socket, _: threading.Event) -> None:
+        alice = User.objects.get(username="alice")
+        if alice.is_active:
+            User.objects.filter(pk=alice.pk).update(
+                attributes={**alice.attributes, "theme": alice.attributes.get("theme", 0) + 1}
+            )
+        connection.sendall(ALICE_GONE)
+
+    run(UGOS_AUTH_PROXY_URL=proxy(write_and_answer).url)
+    assert state("alice") == (False, True)
+    assert User.objects.get(username="alice").attributes["theme"] == 3  # bob is asked about as well
 
 
 @pytest.mark.parametrize("rows", [None, [{}], [{"uuid": "x", "user": 1}], [{"user": 0}], ["x"]])
