@@ -1,9 +1,11 @@
-"""The speed and size of the service, against a C program and a bare Python loop measured in the same run.
+"""The speed and size of the service, against a C program and a bare Python loop measured in the
+same run.
 
 usage: bench.py [cpu] [rate] [health] [flood] [start] [--rounds N]
 
-Needs root: the service and the C program log in against a private copy of /etc, in a mount namespace of their own.
-What the numbers mean stands in README.md. The exit status is 1 where a goal is missed.
+Needs root: the service and the C program log in against a private copy of /etc, in a mount
+namespace of their own. What the numbers mean stands in README.md. The exit status is 1 where a goal
+is missed.
 """
 
 import argparse
@@ -174,7 +176,8 @@ def cpu(bench: Bench, rounds: int) -> Iterator[Result]:
         "<= 0.3 ms",
         f"{value:.3f} ms",
         value <= 0.3,
-        f"{spread(beyond, '.3f')}; {medians}; with the client on one core {statistics.median(one_core):.3f}",
+        f"{spread(beyond, '.3f')}; {medians}; with the client on one core "
+        f"{statistics.median(one_core):.3f}",
     )
 
 
@@ -196,7 +199,8 @@ def rate(bench: Bench, rounds: int) -> Iterator[Result]:
                     ratios[count].append(rates[count][-1] / statistics.mean(in_c[-2:]))
         for count in counts:
             value = statistics.median(ratios[count])
-            medians = f"service {statistics.median(rates[count]):.0f}/s, C {statistics.median(in_c):.0f}/s"
+            here, there = statistics.median(rates[count]), statistics.median(in_c)
+            medians = f"service {here:.0f}/s, C {there:.0f}/s"
             yield Result(
                 f"logins against C on {len(CORES)} cores, {hash_name}, {count} clients",
                 f">= {goal}",
@@ -323,7 +327,8 @@ def main() -> int:
     with private_folder() as folder:
         bench = Bench(folder)
         print(
-            f"Python {sys.version.split()[0]}, {len(CORES)} cores; the log of the service goes to a file"
+            f"Python {sys.version.split()[0]}, {len(CORES)} cores; "
+            "the log of the service goes to a file"
         )
         missed = measure_parts(bench, PARTS, arguments.parts, arguments.rounds)
     return 1 if missed else 0

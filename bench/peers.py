@@ -1,11 +1,12 @@
-"""The service beside the other ways to ask PAM from Debian's packages, all measured in the same run.
+"""The service beside the other ways to ask PAM from Debian's packages, all measured in the same
+run.
 
 usage: peers.py [logins] [flood] [connections] [memory] [--rounds N] [--write]
 
-Needs root: everything logs in against a private copy of /etc, in a mount namespace of its own. What is compared, and
-how, stands in README.md. Nothing is installed. With --write the figures go to peers.json, and from there into the
-table of README.md and the plots; parts that were not measured stay as they were. The exit status is 1 where a goal is
-missed.
+Needs root: everything logs in against a private copy of /etc, in a mount namespace of its own. What
+is compared, and how, stands in README.md. Nothing is installed. With --write the figures go to
+peers.json, and from there into the table of README.md and the plots; parts that were not measured
+stay as they were. The exit status is 1 where a goal is missed.
 """
 
 import argparse
@@ -165,7 +166,8 @@ class Server(NamedTuple):
     refusal: str
 
     def judged(self, line: str) -> dict[str, float]:
-        """What load.c has printed. Raises BrokenError for a wrong answer of the service, or for most of a peer's."""
+        """What load.c has printed. Raises BrokenError for a wrong answer of the service, or for
+        most of a peer's."""
         values = figures(line)
         if values["wrong"] > (0 if self.name in SETTINGS else values["count"] / 2):
             raise BrokenError(f"wrong answers of {self.name}: {line.strip()}")
@@ -187,7 +189,8 @@ def family(pid: int) -> list[int]:
 
 
 def family_cpu(pid: int) -> float:
-    """CPU seconds of a process and all its descendants, those included that have ended and were waited for."""
+    """CPU seconds of a process and all its descendants, those included that have ended and were
+    waited for."""
     total = 0.0
     for member in family(pid):
         with contextlib.suppress(OSError):
@@ -286,7 +289,8 @@ class Peers(Testbed):
             Path("/etc/pam.d/pwauth").write_text(
                 Path("/etc/pam.d", stack).read_text()
             )  # pwauth has no other service
-        # in a session of its own: mod_authnz_external at times sends a signal to its whole process group
+        # in a session of its own: mod_authnz_external at times sends a signal to its whole process
+        # group
         return subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)  # noqa: S603
 
     def load_command(self, server: Server, *arguments: object, users: Sequence[str]) -> list[str]:
@@ -309,7 +313,8 @@ class Peers(Testbed):
         raise BrokenError(f"no login at {server.name} succeeds after the start")
 
     def visit(self, server: Server, seconds: float, user: str) -> dict[str, Any]:
-        """A right login every half second, each over a new connection: milliseconds of each, and what went wrong."""
+        """A right login every half second, each over a new connection: milliseconds of each, and
+        what went wrong."""
         clients = 2 * PATIENCE + 2  # so many that one is always free
         arguments = ("-v", "-c", clients, "-i", 0.5, "-o", PATIENCE, "-t", seconds, "-w", PASSWORD)
         line, times = run(self.load_command(server, *arguments, users=[user])).split("\n")
@@ -323,7 +328,8 @@ class Peers(Testbed):
 
     @contextlib.contextmanager
     def flood(self, server: Server, users: Sequence[str]) -> Iterator[dict[str, float]]:
-        """Wrong passwords for all of `users` without pause; in the end, how many were refused per second."""
+        """Wrong passwords for all of `users` without pause; in the end, how many were refused per
+        second."""
         command = self.load_command(
             server,
             "-a",
@@ -432,7 +438,8 @@ def flood(peers: Peers, rounds: int) -> Iterator[Result]:
 
 
 class Crowd:
-    """Connections that ask nothing, or send a byte a second; those that are cut come back within a second."""
+    """Connections that ask nothing, or send a byte a second; those that are cut come back within a
+    second."""
 
     TICKS = 20  # a second
 

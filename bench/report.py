@@ -257,7 +257,8 @@ def flood_tables(records: Records) -> Iterator[str]:
         return f"{middle:,.0f} / {slow:,.0f}; {lost_of_all(records, **where)}; {refused}"
 
     yield (
-        "**A right login while 50 clients send wrong passwords**: p50 / p95 in milliseconds; lost; refused a second:\n"
+        "**A right login while 50 clients send wrong passwords**: p50 / p95 in milliseconds; lost; "
+        "refused a second:\n"
     )
     yield table(
         ["", *(f"{hash_name}{stacks[stack]}" for stack, hash_name in cases)],
@@ -276,8 +277,8 @@ def connection_tables(records: Records) -> Iterator[str]:
         yield f"{percentile(found, 50):,.0f} / {found[-1]:,.0f}; {lost_of_all(records, **where)}"
 
     yield (
-        "**A right login beside 1,000 connections that ask nothing**: how many are open, the memory they take in MB, "
-        "p50 / the longest in milliseconds; lost:\n"
+        "**A right login beside 1,000 connections that ask nothing**: how many are open, "
+        "the memory they take in MB, p50 / the longest in milliseconds; lost:\n"
     )
     kinds = ("idle", "dripping")
     yield table(

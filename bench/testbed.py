@@ -1,4 +1,5 @@
-"""What the benchmarks stand on: C programs, a private /etc with accounts, the service, and the table of goals.
+"""What the benchmarks stand on: C programs, a private /etc with accounts, the service, and the
+table of goals.
 
 What the numbers mean stands in README.md.
 """
@@ -37,7 +38,9 @@ STACKS = {
     ),
     # the delay asked for by pam_faildelay, and by pam_unix as well
     "bench-slow": (
-        "auth optional pam_faildelay.so delay=2000000\nauth required pam_unix.so nullok\naccount required pam_unix.so\n"
+        "auth optional pam_faildelay.so delay=2000000\n"
+        "auth required pam_unix.so nullok\n"
+        "account required pam_unix.so\n"
     ),
 }
 CORES = sorted(os.sched_getaffinity(0))
@@ -83,7 +86,8 @@ def build(folder: Path) -> None:
             sys.exit("bench: there is no C compiler: apt install gcc libc6-dev libpam0g-dev")
         if done.returncode:
             sys.exit(
-                f"{done.stderr}bench: {name}.c does not compile: apt install gcc libc6-dev libpam0g-dev"
+                f"{done.stderr}bench: {name}.c does not compile: "
+                "apt install gcc libc6-dev libpam0g-dev"
             )
 
 
@@ -97,7 +101,8 @@ def enter_private_etc(etc: Path) -> None:
     """Copy /etc to `etc` and mount it over /etc, for this process and its children only."""
     if os.geteuid() != 0:
         sys.exit(
-            "bench: run it as root: it mounts a private copy of /etc, in a mount namespace of its own"
+            "bench: run it as root: it mounts a private copy of /etc, "
+            "in a mount namespace of its own"
         )
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(0x20000):  # CLONE_NEWNS, unshare(2)
@@ -116,7 +121,8 @@ def crypt(password: str, prefix: str) -> str:
 
 
 class Accounts:
-    """The rows of the private /etc: the machine's own, and the accounts that a measurement needs."""
+    """The rows of the private /etc: the machine's own, and the accounts that a measurement
+    needs."""
 
     def __init__(self) -> None:
         self.own = {path: Path(path).read_text() for path in ("/etc/passwd", "/etc/shadow")}
@@ -194,7 +200,8 @@ class Testbed:
 
     @contextlib.contextmanager
     def main_py(self, **settings: str) -> Iterator[tuple[subprocess.Popen[bytes], int, float]]:
-        """The real main.py on 127.0.0.1, its port, and the time just before exec; its log goes to a file."""
+        """The real main.py on 127.0.0.1, its port, and the time just before exec; its log goes to a
+        file."""
         port = free_port()
         environment = {"HOST": "127.0.0.1", "PORT": str(port), "PAM_SERVICE": "bench", **settings}
         for kept in ("PATH", "PYTHONPATH"):
@@ -261,7 +268,8 @@ def private_folder() -> Iterator[Path]:
 def parse_arguments(
     parser: argparse.ArgumentParser, parts: Mapping[str, object]
 ) -> argparse.Namespace:
-    """The arguments of the command line: which parts to measure, how often, and what `parser` has by now."""
+    """The arguments of the command line: which parts to measure, how often, and what `parser` has
+    by now."""
     parser.add_argument(
         "parts", nargs="*", metavar="PART", help=f"{', '.join(parts)} (default: all)"
     )
@@ -299,13 +307,15 @@ def measure_parts(
             elapsed * (os.cpu_count() or 1)
         )
         print(
-            f"\n{name}: {elapsed:.0f} s, {rounds} rounds, other processes had {others:.0%} of the machine"
+            f"\n{name}: {elapsed:.0f} s, {rounds} rounds, "
+            f"other processes had {others:.0%} of the machine"
         )
         for result in results:
             missed += not result.reached
             verdict = "PASS" if result.reached else "FAIL"
             print(
-                f"  {verdict}  {result.what:<62} {result.goal:>9} {result.measured:>9}  ({result.notes})"
+                f"  {verdict}  {result.what:<62} {result.goal:>9} {result.measured:>9}  "
+                f"({result.notes})"
             )
         print(
             f"  repeat: {sys.executable} {os.path.relpath(sys.argv[0])} {name} --rounds {rounds}",

@@ -1,4 +1,5 @@
-"""The fixtures of the suite, and what fails a run beside its tests: a leak in a log; in CI, a skip."""
+"""The fixtures of the suite, and what fails a run beside its tests: a leak in a log; in CI, a
+skip."""
 
 import os
 import shutil
@@ -73,7 +74,8 @@ def etc(tmp_path: Path) -> Etc:
 
 @pytest.fixture
 def start(etc: Etc) -> Iterator[Start]:
-    """Starts services: settings are keyword arguments in capitals, the others are those of `Service`."""
+    """Starts services: settings are keyword arguments in capitals, the others are those of
+    `Service`."""
     running: list[Service] = []
 
     def begin(*, etc: Etc = etc, **options: Any) -> Service:
@@ -91,7 +93,8 @@ def start(etc: Etc) -> Iterator[Start]:
 def site(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator["Site"]:
-    """The double of authentik with the blueprint; at the end no password may be left anywhere in it."""
+    """The double of authentik with the blueprint; at the end no password may be left anywhere in
+    it."""
     from logins import Site
 
     for name in ("UGOS_AUTH_PROXY_URL", "UGOS_AUTH_PROXY_TOKEN", "UGOS_AUTH_PROXY_CA", "GROUP_MAP"):

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 from secrecy import keep_secret
 
-# cheap ones: what a hash costs is no matter here. `des` is the fastest, but sees only 8 bytes of a password
+# cheap ones: what a hash costs is no matter here. `des` is the fastest, but sees only 8 bytes of a
+# password
 SALTS = {
     "sha512": "$6$rounds=1000$saltsalt",
     "yescrypt": "$y$j75$saltsaltsaltsaltsalt..",
@@ -20,7 +21,8 @@ SALTS = {
 
 @functools.cache
 def crypt(password: str, scheme: str) -> str:
-    """The hash of `password` by libcrypt (Python's module is gone since 3.13); `scheme` may be a salt as well."""
+    """The hash of `password` by libcrypt (Python's module is gone since 3.13); `scheme` may be a
+    salt as well."""
     library = ctypes.CDLL("libcrypt.so.1")
     library.crypt.restype = ctypes.c_char_p
     hashed: bytes = library.crypt(password.encode(), SALTS.get(scheme, scheme).encode()) or b"*"
@@ -45,7 +47,8 @@ def right(name: str) -> str:
 
 
 def accounts() -> dict[str, Account]:
-    """One account for every row of what PAM can say, by scheme: `sha512`, `sha512.locked` and so on, and others."""
+    """One account for every row of what PAM can say, by scheme: `sha512`, `sha512.locked` and so
+    on, and others."""
     rows: dict[str, Account] = {}
     for base, scheme in enumerate(SALTS, 1):
         cases = {
@@ -111,7 +114,8 @@ account required pam_permit.so
 
 
 class Etc:
-    """A private /etc with `ACCOUNTS`, to be mounted over the real one. Files are replaced by rename, as UGOS does."""
+    """A private /etc with `ACCOUNTS`, to be mounted over the real one. Files are replaced by
+    rename, as UGOS does."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

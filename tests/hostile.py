@@ -1,5 +1,5 @@
-"""A proxy that answers what a test tells it to: main.py cannot be made to answer wrongly. It stands for a service that
-is broken, taken over, or not ugos-auth-proxy at all."""
+"""A proxy that answers what a test tells it to: main.py cannot be made to answer wrongly. It stands
+for a service that is broken, taken over, or not ugos-auth-proxy at all."""
 
 import contextlib
 import http.client
@@ -53,8 +53,9 @@ class Asked(NamedTuple):
 
 
 class Hostile:
-    """Listens on a port of its own; `validate` and `user_info` are what it answers: bytes, or what it does to the
-    connection until the event is set, which is when the test ends. `greeting` is done to it before it is read."""
+    """Listens on a port of its own; `validate` and `user_info` are what it answers: bytes, or what
+    it does to the connection until the event is set, which is when the test ends. `greeting` is
+    done to it before it is read."""
 
     def __init__(
         self, validate: Answer = RIGHT, user_info: Answer = KNOWN, greeting: Answer = b""
@@ -116,7 +117,8 @@ def silent(connection: socket.socket, over: threading.Event) -> None:
 
 
 def dripping(data: bytes) -> Answer:
-    """Sends `data` byte by byte, ten a second: each read of the other side succeeds, the whole never arrives."""
+    """Sends `data` byte by byte, ten a second: each read of the other side succeeds, the whole
+    never arrives."""
 
     def drip(connection: socket.socket, over: threading.Event) -> None:
         for at in range(len(data)):

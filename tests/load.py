@@ -21,7 +21,8 @@ NOT_FOUND = {"exists": False, "error": "User not found"}
 
 
 class Question(NamedTuple):
-    """A request, the only answer with status 200 that is true, and what stands beside `error` in a 503."""
+    """A request, the only answer with status 200 that is true, and what stands beside `error` in a
+    503."""
 
     kind: str
     request: bytes
@@ -45,7 +46,8 @@ def user_info(name: str, truth: dict[str, Any]) -> Question:
 
 
 def judge(question: Question, answer: Response) -> str:
-    """How the answer is to be called; one that the contract does not allow is called by what it says."""
+    """How the answer is to be called; one that the contract does not allow is called by what it
+    says."""
     if (answer.status, answer.json) == (200, question.truth):
         return TRUE
     refusal = {**question.refusal, "error": answer.json.get("error")}
@@ -59,7 +61,8 @@ def judge(question: Question, answer: Response) -> str:
 
 
 def ask(wire: Wire, question: Question) -> tuple[str, bool]:
-    """How a question ends, on a connection that is open; and whether another one may follow on it."""
+    """How a question ends, on a connection that is open; and whether another one may follow on
+    it."""
     try:
         wire.send(question.request)
         if not wire.file.peek(1):
@@ -76,7 +79,8 @@ def ask(wire: Wire, question: Question) -> tuple[str, bool]:
 
 
 class Client(threading.Thread):
-    """Asks one question again and again, on a connection that it keeps, or each time on a new one."""
+    """Asks one question again and again, on a connection that it keeps, or each time on a new
+    one."""
 
     def __init__(self, load: "Load", question: Question, kept: bool) -> None:
         super().__init__(daemon=True)
@@ -104,7 +108,8 @@ class Client(threading.Thread):
 
 
 def mixed(service: Service) -> list[Question]:
-    """Right and wrong logins, cheap and dear hashes, and user-info, of names that exist and of one that does not."""
+    """Right and wrong logins, cheap and dear hashes, and user-info, of names that exist and of one
+    that does not."""
     known = service.request("GET", "/user-info?username=jane.doe", source="127.0.0.2").json
     logins = [
         right_login("des"),
@@ -140,7 +145,8 @@ class Load:
         return {each for each in told if each[1] not in {TRUE, UNAVAILABLE, CLOSED}}
 
     def next(self, number: int = 5) -> set[tuple[str, str]]:
-        """How the next `number` questions of each client that begin from now on end, as pairs of kind and end."""
+        """How the next `number` questions of each client that begin from now on end, as pairs of
+        kind and end."""
         with self.changed:
             begin = {client: len(client.said) + 1 for client in self.clients}  # one is under way
             done = self.changed.wait_for(
@@ -196,7 +202,8 @@ def threads(service: Service) -> int:
 
 
 def await_quiet(service: Service, last: Wire) -> None:
-    """Wait until nobody is connected. Who is let in comes before `last`, a connection that is made for this."""
+    """Wait until nobody is connected. Who is let in comes before `last`, a connection that is made
+    for this."""
     with last:
         last.send(HEALTH).answer()
     await_that(lambda: threads(service) <= KEPT_THREADS, "threads are left behind")

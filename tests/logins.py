@@ -1,4 +1,5 @@
-"""Logins through the shipped blueprint, in the double of authentik; what was typed is looked for everywhere after."""
+"""Logins through the shipped blueprint, in the double of authentik; what was typed is looked for
+everywhere after."""
 
 import json
 import re
@@ -17,7 +18,8 @@ UGOS, DEFAULT = "ugos-authentication", "default-authentication-flow"
 INVALID = "Invalid credentials"
 UNREACHABLE = "The NAS cannot be reached. Try again later."
 
-# spellings of authentik's first administrator: case, white space, marks, full width, Turkish i, invisible characters
+# spellings of authentik's first administrator: case, white space, marks, full width, Turkish i,
+# invisible characters
 AKADMINS = ["akadmin", "AkAdmin", "AKADMIN", " akadmin ", "aka\u0301dmin", "akadm\u0131n"]
 AKADMINS += [
     "\uff41\uff4b\uff41\uff44\uff4d\uff49\uff4e",

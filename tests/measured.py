@@ -1,6 +1,8 @@
-"""Run the program given as the first argument under `coverage run`, which traces only threads of `threading`.
+"""Run the program given as the first argument under `coverage run`, which traces only threads of
+`threading`.
 
-The service starts its threads by `_thread`. From Python 3.12 on, coverage may see them anyway (sys.monitoring).
+The service starts its threads by `_thread`. From Python 3.12 on, coverage may see them anyway
+(sys.monitoring).
 """
 
 import _thread

@@ -51,7 +51,8 @@ class Response(NamedTuple):
 
 @functools.cache
 def namespace() -> tuple[str, ...]:
-    """The command that starts another one in a mount namespace of its own; skips where there is none."""
+    """The command that starts another one in a mount namespace of its own; skips where there is
+    none."""
     command = ("unshare", "-m") if os.geteuid() == 0 else ("unshare", "-rm")
     with tempfile.TemporaryDirectory() as empty:
         tried = subprocess.run(
@@ -71,7 +72,8 @@ DEFAULTS = {"HOST": "127.0.0.1", "FAIL_DELAY": "0", "MAX_FAILURES": "0", "LOG_LE
 
 
 def python() -> list[str]:
-    """The command that runs main.py; measured where the environment has COVERAGE_PROCESS_START, a config file."""
+    """The command that runs main.py; measured where the environment has COVERAGE_PROCESS_START, a
+    config file."""
     if config := os.environ.get("COVERAGE_PROCESS_START"):
         return [
             sys.executable,
@@ -86,8 +88,8 @@ def python() -> list[str]:
 
 
 def reachable(paths: Iterable[Path]) -> str:
-    """Shell commands that let other users into `paths`, in a namespace: where one lies in a closed folder, such as
-    /root, that folder is covered by an open one which holds nothing else."""
+    """Shell commands that let other users into `paths`, in a namespace: where one lies in a closed
+    folder, such as /root, that folder is covered by an open one which holds nothing else."""
     lines = ["mount -t tmpfs -o mode=755 tmpfs /mnt"]
     for number, path in enumerate(sorted(set(paths))):
         above = [folder for folder in reversed(path.parents) if not folder.stat().st_mode & 0o001]
@@ -126,7 +128,8 @@ class Service:
         before: str = "",
         arguments: Iterable[str] = (),
     ) -> None:
-        """Start it, with `before` run by sh in the namespace first; `user` is a uid to run as instead of root."""
+        """Start it, with `before` run by sh in the namespace first; `user` is a uid to run as
+        instead of root."""
         self.etc, self.env = etc, {**DEFAULTS, **env}
         host = self.env["HOST"]
         self.host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
@@ -137,7 +140,8 @@ class Service:
         if user is not None:
             if os.geteuid():
                 pytest.skip("needs root to run the service as another user")
-            before = f"{reachable([Path(sys.base_prefix), Path(sys.prefix), ROOT, Path(MAIN).parent])}; {before}"
+            needed = [Path(sys.base_prefix), Path(sys.prefix), ROOT, Path(MAIN).parent]
+            before = f"{reachable(needed)}; {before}"
             listed = ",".join(map(str, groups))
             as_user = [
                 "setpriv",
@@ -203,7 +207,8 @@ class Service:
         return next((line for line in self.lines[after:] if re.search(pattern, line)), None)
 
     def log_lines(self) -> list[str]:
-        """What it has written to stderr so far; what belongs to an answer that has come is in it."""
+        """What it has written to stderr so far; what belongs to an answer that has come is in
+        it."""
         with self.logged:
             assert self.logged.wait_for(lambda: self.ended or not self.unread(), BOUND)
             return list(self.lines)
@@ -236,7 +241,8 @@ class Service:
         headers: dict[str, str] | None = None,
         source: str = "",
     ) -> Response:
-        """Ask once, on a connection of its own, from the address `source`. A body that is not bytes goes as JSON."""
+        """Ask once, on a connection of its own, from the address `source`. A body that is not bytes
+        goes as JSON."""
         assert self.process.poll() is None, "\n".join(["it has ended:", *self.lines])
         headers = dict(headers or {})
         if body is not None and not isinstance(body, bytes):
@@ -255,7 +261,8 @@ class Service:
         return Response(answer.status, answer.headers, json.loads(raw) if raw else None, raw)
 
     def validate(self, username: str, password: str, source: str = "", **headers: str) -> Response:
-        """POST /validate; with the token, where one is set. `X_Forwarded_For="192.0.2.1"` is a header."""
+        """POST /validate; with the token, where one is set. `X_Forwarded_For="192.0.2.1"` is a
+        header."""
         if "AUTH_TOKEN" in self.env:
             headers.setdefault("Authorization", f"Bearer {self.env['AUTH_TOKEN']}")
         keep_secret(password)

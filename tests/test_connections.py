@@ -1,4 +1,5 @@
-"""How long a connection may take, how many there may be, and what happens when the system has no more to give."""
+"""How long a connection may take, how many there may be, and what happens when the system has no
+more to give."""
 
 import contextlib
 import os
@@ -23,7 +24,8 @@ SOON = (
 
 
 def until_cut(wire: Wire, drip: bytes = b"") -> float:
-    """Wait for the end, sending `drip` all the time; the seconds that it took. Fails if an answer comes."""
+    """Wait for the end, sending `drip` all the time; the seconds that it took. Fails if an answer
+    comes."""
     began = time.monotonic()
     while not select.select([wire.socket], [], [], 0.05)[0]:
         assert time.monotonic() < began + SOON, "not cut"
@@ -46,7 +48,8 @@ def until_broken(wire: Wire, data: bytes, pause: float = 0) -> None:
 
 
 def comes_in(service: Service) -> None:
-    """A new connection is served, if not at once, as a connection may count for a moment after its last answer."""
+    """A new connection is served, if not at once, as a connection may count for a moment after its
+    last answer."""
     began = time.monotonic()
     while service.request("GET", "/health").status != 200:
         assert time.monotonic() < began + SOON
@@ -297,7 +300,8 @@ def test_right_logins_come_through_beside_many_who_take_no_answer(start: Start) 
 
 @contextlib.contextmanager
 def descriptors(service: Service, limit: int | None = None) -> Iterator[None]:
-    """The running process has no descriptor left: `limit` is the first that it cannot have, else the first unused."""
+    """The running process has no descriptor left: `limit` is the first that it cannot have, else
+    the first unused."""
     pid = service.process.pid
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     used = {int(path.name) for path in Path(f"/proc/{pid}/fd").iterdir()}

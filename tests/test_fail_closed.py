@@ -1,7 +1,8 @@
-"""An exception at every line of the policies in turn, and the engine's own faults: nobody is ever logged in wrongly.
+"""An exception at every line of the policies in turn, and the engine's own faults: nobody is ever
+logged in wrongly.
 
-The same sweep over the flow as it was first described, a deny stage with `negate` and nothing else, logs people in: it
-is what shows that the sweep would see a hole.
+The same sweep over the flow as it was first described, a deny stage with `negate` and nothing else,
+logs people in: it is what shows that the sweep would see a hole.
 """
 
 import sys
@@ -22,8 +23,8 @@ from service import Service
 
 
 class Sabotage:
-    """While it lasts, raises `error` where a policy comes to the line `at`, once; and notes the lines that it reaches,
-    in the thread that asks the proxy too."""
+    """While it lasts, raises `error` where a policy comes to the line `at`, once; and notes the
+    lines that it reaches, in the thread that asks the proxy too."""
 
     def __init__(self, at: int = 0, error: type[BaseException] = RuntimeError) -> None:
         self.at, self.error = at, error
@@ -104,11 +105,13 @@ def sweep(
     for line in sorted(undisturbed.reached):
         with Sabotage(line, error) as sabotage:
             found[line] = None
-            # in a generator: else CPython 3.11 may leave an exception behind as handled, which all later ones name
+            # in a generator: else CPython 3.11 may leave an exception behind as handled, which all
+            # later ones name
             found[line] = next(attempt() for _ in "1")
         assert line in sabotage.reached
     if not prompt_of(site).validation_policies:
-        site.browsers.clear()  # there the password is stored before the policy is asked, and an exception in its first
+        # there the password is stored before the policy is asked, and an exception in its first
+        site.browsers.clear()
     return found  # lines leaves it; in the shipped flow it never is
 
 
@@ -229,7 +232,8 @@ def test_with_a_broken_cache_nobody_gets_in_without_a_password(lined: Site, slug
 
 
 def at_second_factor(site: Site) -> Any:
-    """A browser that has given the right password of jane.doe, and is asked for the second factor."""
+    """A browser that has given the right password of jane.doe, and is asked for the second
+    factor."""
     site.devices["jane.doe"] = "123456"
     _, page = site.try_login("jane.doe", right("jane.doe"))
     assert page.component == "ak-stage-authenticator-validate"

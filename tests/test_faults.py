@@ -1,4 +1,5 @@
-"""Faults of the system under the service, while logins go on: no answer is false, none is lost, and all comes back.
+"""Faults of the system under the service, while logins go on: no answer is false, none is lost, and
+all comes back.
 
 Nor is the log: it has a line for each answer that has come, and for no other.
 """
@@ -33,7 +34,8 @@ NO_SHADOW = NO_LOGINS | {("info", UNAVAILABLE)}
 
 
 def logged(service: Service) -> int:
-    """How many questions of a load its log says it has answered; a test's own come from 127.0.0.2."""
+    """How many questions of a load its log says it has answered; a test's own come from
+    127.0.0.2."""
     answered = re.compile("event=request client=127.0.0.1 .* path=/(validate|user)")
     return len([line for line in service.log_lines() if answered.search(line)])
 
@@ -221,7 +223,8 @@ def test_a_clock_that_is_set_back_and_forth_changes_no_limit(start: Start, tmp_p
 
 
 def log_to(path: str, before: str = "") -> str:
-    """For `before`: the log goes to `path`; the fixture, which reads the pipe, gets the line that it waits for."""
+    """For `before`: the log goes to `path`; the fixture, which reads the pipe, gets the line that
+    it waits for."""
     return f"{before}echo 'event=start ' >&2; exec 3>&2 2>>{path};"
 
 

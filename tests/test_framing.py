@@ -1,4 +1,5 @@
-"""HTTP as it arrives: what is no proper request, sizes, the order of judgement, and what every answer has."""
+"""HTTP as it arrives: what is no proper request, sizes, the order of judgement, and what every
+answer has."""
 
 import contextlib
 import itertools
@@ -283,7 +284,8 @@ def test_a_body_over_4096_bytes_gets_413_before_it_is_read(service: Service, pat
     method = "POST" if path == "/validate" else "GET"
     for length in (4097, 9_999_999_999):
         with Wire(service) as wire:
-            head = f"{method} {path} HTTP/1.1\r\nHost: nas\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n"
+            headers = f"Expect: 100-continue\r\nContent-Length: {length}\r\n"
+            head = f"{method} {path} HTTP/1.1\r\nHost: nas\r\n{headers}\r\n"
             response = wire.send(head.encode()).last()
         assert response.status == 413
         assert "too large" in response.json["error"]
@@ -313,9 +315,8 @@ def test_the_answer_arrives_while_a_large_body_is_in_flight(
     service: Service, request_line: str, headers: str, status: int
 ) -> None:
     with Wire(service) as wire:
-        wire.send(
-            f"{request_line} HTTP/1.1\r\nHost: nas\r\n{headers}Content-Length: 8000000\r\n\r\n".encode()
-        )
+        head = f"Host: nas\r\n{headers}Content-Length: 8000000\r\n\r\n"
+        wire.send(f"{request_line} HTTP/1.1\r\n{head}".encode())
         wire.send(b"x" * 8_000_000)
         assert wire.last().status == status
 

@@ -1,6 +1,8 @@
-"""The log: one line per request and per verdict, which no caller can forge, and no secret in any of them.
+"""The log: one line per request and per verdict, which no caller can forge, and no secret in any of
+them.
 
-That no secret and no trace of a bug is in any line is checked over the whole suite: see `leaks` in secrecy.py.
+That no secret and no trace of a bug is in any line is checked over the whole suite: see `leaks` in
+secrecy.py.
 """
 
 import http.client
@@ -16,7 +18,8 @@ from secrecy import TOKEN, WRONG
 from service import MAIN, Service, Start, free_port, parallel
 
 LINE = re.compile(
-    r'time=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ level=[A-Z]+ event=[a-z-]+( [a-z]+=([!#-\[\]-~]+|"([^"\\]|\\.)*"))*'
+    r'time=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ level=[A-Z]+ event=[a-z-]+'
+    r'( [a-z]+=([!#-\[\]-~]+|"([^"\\]|\\.)*"))*'
 )
 
 
@@ -269,7 +272,8 @@ def test_a_full_service_is_an_error_in_the_log(start: Start) -> None:
 
 
 def test_no_secret_is_logged_in_any_error(start: Start) -> None:
-    """What could tempt a log line to repeat a secret; `leaks` looks for all of them, as at the end of the suite."""
+    """What could tempt a log line to repeat a secret; `leaks` looks for all of them, as at the end
+    of the suite."""
     service = start(AUTH_TOKEN=TOKEN)
     bearer = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
     for body in (

@@ -1,4 +1,5 @@
-"""openapi.yaml says what the service does: schemathesis tries it, and every answer is held against it.
+"""openapi.yaml says what the service does: schemathesis tries it, and every answer is held against
+it.
 
 Beyond this file, service.py and wire.py do that with the answers that the other tests get.
 """

@@ -1,4 +1,5 @@
-"""The turns at PAM: how many calls run at once, who is next, who waits how long, and what a hung call costs."""
+"""The turns at PAM: how many calls run at once, who is next, who waits how long, and what a hung
+call costs."""
 
 import os
 import select
@@ -20,7 +21,8 @@ pytestmark = pytest.mark.alone
 
 
 class Blocker:
-    """A stack that blocks every login of a name that begins with `hang`, in PAM, until it is let go.
+    """A stack that blocks every login of a name that begins with `hang`, in PAM, until it is let
+    go.
 
     `accounts` of them are made, with the password `right(name)`.
     """
@@ -332,7 +334,8 @@ def test_a_call_that_raises_gives_back_its_turn() -> None:
 
 
 def test_calls_that_become_possible_together_are_begun_together() -> None:
-    """The end of one lets two in: the thread that takes the first wakes another one for the second."""
+    """The end of one lets two in: the thread that takes the first wakes another one for the
+    second."""
     gate, order, go = main.Gate("PAM", 2), list[str](), threading.Event()
     held, allowed = threading.Event(), [1]
     first, *others = (Step(name, order, go) for name in ("first", "second", "third"))

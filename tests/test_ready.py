@@ -1,4 +1,5 @@
-"""GET /ready: it says ready when a login could succeed, and else what stands in the way and what to do about it."""
+"""GET /ready: it says ready when a login could succeed, and else what stands in the way and what to
+do about it."""
 
 import contextlib
 import http.client

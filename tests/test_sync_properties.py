@@ -1,4 +1,5 @@
-"""authentik-sync.py: whatever is answered, in whatever order, nobody is touched whom it must not."""
+"""authentik-sync.py: whatever is answered, in whatever order, nobody is touched whom it must
+not."""
 
 import copy
 import itertools

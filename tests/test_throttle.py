@@ -1,4 +1,5 @@
-"""Failed logins: how many refusals a username and a client may collect, and who is not locked out by others."""
+"""Failed logins: how many refusals a username and a client may collect, and who is not locked out
+by others."""
 
 import collections
 import time
@@ -33,7 +34,8 @@ def assert_throttled(response: Response, window: int = 300) -> None:
 
 @pytest.fixture
 def proxied(start: Start) -> Service:
-    """A service that believes who the client is said to be: it has a token, and MAX_FAILURES is 3."""
+    """A service that believes who the client is said to be: it has a token, and MAX_FAILURES is
+    3."""
     return start(MAX_FAILURES=3, AUTH_TOKEN=TOKEN)
 
 
@@ -309,8 +311,10 @@ def test_with_the_token_exactly_one_valid_address_is_believed(
 def test_two_forwarded_headers_are_not_one_address(proxied: Service) -> None:
     with proxied.connect() as connection:
         connection.sendall(
-            b"POST /validate HTTP/1.1\r\nHost: nas\r\nContent-Type: application/json\r\nContent-Length: 46\r\n"
-            b"Connection: close\r\nAuthorization: Bearer " + TOKEN.encode() + b"\r\n"
+            b"POST /validate HTTP/1.1\r\nHost: nas\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 46\r\nConnection: close\r\nAuthorization: Bearer "
+            + TOKEN.encode()
+            + b"\r\n"
             b"X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-For: 192.0.2.8\r\n\r\n"
             b'{"username": "no.such.user", "password": "wr"}'
         )

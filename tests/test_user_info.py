@@ -321,7 +321,8 @@ def test_out_of_descriptors_no_answer_is_made_up(start: Start, name: str) -> Non
 
 
 def test_answers_stay_whole_while_the_files_are_replaced(start: Start, etc: Etc) -> None:
-    """The host replaces the files at any moment; an account that is in all versions is always found, and whole."""
+    """The host replaces the files at any moment; an account that is in all versions is always
+    found, and whole."""
     service = start()
     expected = info(service, "jane.doe").json
     passwd = etc.read("passwd")

@@ -126,7 +126,8 @@ def test_a_stack_like_debians_gives_each_account_its_answer(
 
 @pytest.mark.alone
 def test_no_call_sleeps_whatever_delay_the_stack_asks_for(debian: Service) -> None:
-    """40 refusals in turn would take 80 s and more if PAM slept, and half of it by two processors."""
+    """40 refusals in turn would take 80 s and more if PAM slept, and half of it by two
+    processors."""
     began = time.monotonic()
     for _ in range(40):
         assert debian.validate("des", WRONG).json == INVALID
@@ -163,9 +164,9 @@ def test_expiry_said_by_the_password_phase_is_invalid_credentials(
 
 
 NO_VERDICT = """
-open_err symbol_err service_err system_err buf_err authinfo_unavail session_err cred_unavail cred_expired
-cred_err no_module_data conv_err authtok_err authtok_recover_err authtok_lock_busy authtok_disable_aging
-try_again abort module_unknown bad_item conv_again
+open_err symbol_err service_err system_err buf_err authinfo_unavail session_err cred_unavail
+cred_expired cred_err no_module_data conv_err authtok_err authtok_recover_err authtok_lock_busy
+authtok_disable_aging try_again abort module_unknown bad_item conv_again
 """.split()
 
 
@@ -340,7 +341,8 @@ def assert_all_the_same(service: Service) -> None:
 def test_with_a_broken_stack_no_name_is_told_from_another(
     start: Start, etc: Etc, phase: str, control: str
 ) -> None:
-    """But in the account phase, to which a wrong password does not come, there is nothing to tell."""
+    """But in the account phase, to which a wrong password does not come, there is nothing to
+    tell."""
     service = start()
     etc.pam("ugos-auth-proxy", f"{phase} {control} pam_not_there.so\n" + PLAIN)
     if phase == "auth":

@@ -15,10 +15,8 @@ HEALTH = b"GET /health HTTP/1.1\r\nHost: nas\r\n\r\n"
 def post(
     body: bytes, path: str = "/validate", headers: str = "Content-Type: application/json\r\n"
 ) -> bytes:
-    return (
-        f"POST {path} HTTP/1.1\r\nHost: nas\r\n{headers}Content-Length: {len(body)}\r\n\r\n".encode()
-        + body
-    )
+    head = f"POST {path} HTTP/1.1\r\nHost: nas\r\n{headers}Content-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
 
 
 def login(username: str, password: str) -> bytes:
@@ -26,7 +24,8 @@ def login(username: str, password: str) -> bytes:
 
 
 class Wire:
-    """A connection; every answer that is read from it is held against what the contract says of all answers."""
+    """A connection; every answer that is read from it is held against what the contract says of all
+    answers."""
 
     def __init__(self, to: Service | socket.socket) -> None:
         self.socket = to if isinstance(to, socket.socket) else to.connect()

@@ -1,4 +1,5 @@
-"""A real Docker engine with its compose plugin: the one that runs, or Debian's docker.io, started for the tests.
+"""A real Docker engine with its compose plugin: the one that runs, or Debian's docker.io, started
+for the tests.
 
 What is downloaded or built for it stays below the user's cache directory, so a second run is quick.
 """
@@ -44,7 +45,8 @@ def run(
 
 
 class Engine:
-    """An engine that answers; `environ` is what `docker` needs to find it. A running one is used as it is."""
+    """An engine that answers; `environ` is what `docker` needs to find it. A running one is used as
+    it is."""
 
     environ: dict[str, str]
     daemon: subprocess.Popen[bytes] | None
@@ -86,7 +88,8 @@ class Engine:
             if not shutil.which(program)
         ]:
             pytest.skip(
-                f"no Docker engine runs, and {', '.join(missing)} is missing: apt install docker.io iptables"
+                f"no Docker engine runs, and {', '.join(missing)} is missing: "
+                "apt install docker.io iptables"
             )
         self.lock = (CACHE / "docker.lock").open("w")
         fcntl.flock(self.lock, fcntl.LOCK_EX)  # another run of the tests has its own, in turn
@@ -120,7 +123,8 @@ class Engine:
         self.docker("image", "prune", "--force")  # builds of former runs
 
     def stop(self) -> None:
-        """Leave no process, mount, interface or packet filter rule behind, where it was started here."""
+        """Leave no process, mount, interface or packet filter rule behind, where it was started
+        here."""
         if not self.daemon:
             return
         self.daemon.send_signal(signal.SIGTERM)  # containers and containerd end with it
@@ -141,7 +145,8 @@ class Engine:
             self.lock.close()
 
     def compose_plugin(self) -> Path:
-        """A DOCKER_CONFIG with Debian 13's plugin, one static file; Debian 12 has none. apt checks the signature."""
+        """A DOCKER_CONFIG with Debian 13's plugin, one static file; Debian 12 has none. apt checks
+        the signature."""
         config = CACHE / "docker-config"
         if not (config / "cli-plugins/docker-compose").exists():
             apt = CACHE / "apt"
@@ -181,10 +186,12 @@ class Engine:
         run("debootstrap", "--variant=minbase", "bookworm", root, DEBIAN)
         # as the published image: apt keeps nothing
         (root / "etc/apt/apt.conf.d/docker-clean").write_text(
-            'Dir::Cache::pkgcache ""; Dir::Cache::srcpkgcache ""; APT::Keep-Downloaded-Packages "false";\n'
+            'Dir::Cache::pkgcache ""; Dir::Cache::srcpkgcache "";\n'
+            'APT::Keep-Downloaded-Packages "false";\n'
             'DPkg::Post-Invoke { "rm -f /var/cache/apt/archives/*.deb || true"; };\n'
         )
-        # pip in the build trusts what this machine trusts: its registry may have a certificate of its own
+        # pip in the build trusts what this machine trusts: its registry may have a certificate of
+        # its own
         shutil.copy(
             "/etc/ssl/certs/ca-certificates.crt", root / "usr/local/share/build-machine.crt"
         )

@@ -1,7 +1,8 @@
 """A Debian with systemd, booted by systemd-nspawn: a machine to install on.
 
-It has a network, accounts and a /etc of its own, and what it writes is in memory: when it ends, nothing is left. What
-it is made of is built once, by debootstrap, and kept below the user's cache directory.
+It has a network, accounts and a /etc of its own, and what it writes is in memory: when it ends,
+nothing is left. What it is made of is built once, by debootstrap, and kept below the user's cache
+directory.
 """
 
 import contextlib
@@ -36,21 +37,23 @@ WEEK = 7 * 86400.0  # seconds
 BOUND = 60.0  # seconds after which a wait for an event counts as failed
 
 PACKAGES = "systemd,systemd-sysv,sudo,make,curl,iproute2,ca-certificates,python3,python3-venv"
-# What tests install later comes with the tree, so that machines need no network: Debian's python-pam as packages, and
-# the wheel of requirements.txt, whose hash pip checks as if it came from PyPI.
+# What tests install later comes with the tree, so that machines need no network: Debian's
+# python-pam as packages, and the wheel of requirements.txt, whose hash pip checks as if it came
+# from PyPI.
 BUILD = """
 set -e
 debootstrap --variant=minbase --include=$PACKAGES $SUITE $TREE $MIRROR
 in_tree() { chroot $TREE env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 "$@"; }
 in_tree apt-get -q update
 in_tree apt-get -qy install --no-install-recommends --download-only python3-pampy python3-six
-$PYTHON -m pip download --quiet --no-deps --require-hashes --requirement requirements.txt --dest $TREE/var/lib/wheels
+$PYTHON -m pip download --quiet --no-deps --require-hashes --requirement requirements.txt \
+--dest $TREE/var/lib/wheels
 printf '[global]\\nno-index = true\\nfind-links = /var/lib/wheels\\n' > $TREE/etc/pip.conf
 echo nas > $TREE/etc/hostname
 echo '127.0.0.1 localhost nas' > $TREE/etc/hosts
 """
-# systemd wants a cgroup2 tree of its own, whatever this host has in /sys/fs/cgroup. nspawn's files in /run, and all
-# that the machine writes, are in this namespace's memory.
+# systemd wants a cgroup2 tree of its own, whatever this host has in /sys/fs/cgroup. nspawn's files
+# in /run, and all that the machine writes, are in this namespace's memory.
 BOOT = """
 set -e
 mount --make-rprivate /
@@ -62,7 +65,7 @@ mount -t tmpfs tmpfs /run
 mount -t tmpfs tmpfs /mnt
 mkdir /mnt/new /mnt/work /mnt/root
 mount -t overlay -o lowerdir=$TREE,upperdir=/mnt/new,workdir=/mnt/work overlay /mnt/root
-exec systemd-nspawn --quiet --boot --notify-ready=yes --directory=/mnt/root --machine=$NAME --register=no --keep-unit \
+exec systemd-nspawn --quiet --boot --notify-ready=yes --directory=/mnt/root --machine=$NAME \
     --register=no --keep-unit --private-network --link-journal=no --resolv-conf=off --timezone=off
 """
 NAMESPACES = ("unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc")
@@ -77,7 +80,8 @@ def child(pid: int) -> int:
 
 
 def tree(suite: str) -> Path:
-    """The files of a Debian `suite`, built if the cache has none; skips where this host cannot build or boot it."""
+    """The files of a Debian `suite`, built if the cache has none; skips where this host cannot
+    build or boot it."""
     if os.geteuid():
         pytest.skip("needs root to boot a machine")
     if missing := [tool for tool in TOOLS if not shutil.which(tool)]:
@@ -161,7 +165,8 @@ class Machine:
         copy_source(Path(f"/proc/{self.leader}/root{SOURCE}"))
 
     def await_boot(self, notified: socket.socket) -> int:
-        """The process number of the machine's init, once its systemd says that it is up (sd_notify(3))."""
+        """The process number of the machine's init, once its systemd says that it is up
+        (sd_notify(3))."""
         deadline = time.monotonic() + BOUND
         while (left := deadline - time.monotonic()) > 0 and self.process.poll() is None:
             if select.select([notified], [], [], min(left, 1))[0] and b"READY=1" in notified.recv(
@@ -259,7 +264,8 @@ class Machine:
 
     def await_log(self, pattern: str, cursor: str) -> str:
         """The first line of the journal after `cursor` that matches; waits for it."""
-        script = f"timeout {BOUND} journalctl --follow --lines=all --output=cat --after-cursor='{cursor}'"
+        journal = f"journalctl --follow --lines=all --output=cat --after-cursor='{cursor}'"
+        script = f"timeout {BOUND} {journal}"
         command = ["nsenter", f"--target={self.leader}", "--all", "sh", "-c", f"exec {script}"]
         seen = []
         with subprocess.Popen(

@@ -1,4 +1,5 @@
-"""The shipped Dockerfile and compose files, unchanged, in a real Docker engine; /etc is a private one.
+"""The shipped Dockerfile and compose files, unchanged, in a real Docker engine; /etc is a private
+one.
 
 A plugin of pytest: a module that names it in `pytest_plugins` has its fixtures. Such modules import
 it before pytest does: PYTEST_DONT_REWRITE.
@@ -31,7 +32,8 @@ BOUND = 60.0  # seconds after which a wait for an event counts as failed
 
 
 def until(event: Callable[[], Any], bound: float = BOUND) -> Any:
-    """What `event` gives as soon as it is something; looks again and again, at most for so many seconds."""
+    """What `event` gives as soon as it is something; looks again and again, at most for so many
+    seconds."""
     deadline = time.monotonic() + bound
     while not (seen := event()):
         assert time.monotonic() < deadline, f"{event} did not come"
@@ -77,9 +79,14 @@ class Proxy:
     def compose(self, *arguments: str, ok: bool = True) -> str:
         done = subprocess.run(
             ["docker", "compose", *arguments],
-            cwd=self.folder, env=self.environ, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            timeout=300, check=False,
-        )  # fmt: skip
+            cwd=self.folder,
+            env=self.environ,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
         assert ok == (done.returncode == 0), done.stdout + done.stderr
         return done.stdout + done.stderr
 
@@ -182,7 +189,8 @@ def run(engine: Engine, image: str) -> Iterator[Callable[..., str]]:
 
 @pytest.fixture(scope="session")
 def lan(engine: Engine) -> str:
-    """An address of this machine that is not loopback: that of its network, or of the engine's bridge."""
+    """An address of this machine that is not loopback: that of its network, or of the engine's
+    bridge."""
     assert engine.answers()  # its bridge is there
     addresses = subprocess.run(
         ["hostname", "-I"], capture_output=True, text=True, check=True

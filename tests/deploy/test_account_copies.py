@@ -1,4 +1,5 @@
-"""The unit in deploy/host/ that copies passwd, shadow and group: its command, run on a private /etc."""
+"""The unit in deploy/host/ that copies passwd, shadow and group: its command, run on a private
+/etc."""
 
 import os
 import re

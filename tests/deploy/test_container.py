@@ -92,8 +92,9 @@ for folder, folders, files in os.walk("/"):
     except OSError:
         pass
     for file in files:
-        if not folder.startswith("/dev") and file != "written" and os.access(f"{folder}/{file}", os.W_OK):
-            print(f"{folder}/{file}")
+        path = f"{folder}/{file}"
+        if not path.startswith("/dev") and file != "written" and os.access(path, os.W_OK):
+            print(path)
 """
 
 
@@ -101,7 +102,8 @@ for folder, folders, files in os.walk("/"):
 def test_it_can_write_nowhere_but_to_its_tmpfs(proxy: Proxy, user: str) -> None:
     proxy.set(RUN_AS=user)
     proxy.up()
-    # /dev and /dev/mqueue are the engine's, in memory and gone with the container; only root owns the former
+    # /dev and /dev/mqueue are the engine's, in memory and gone with the container; only root owns
+    # the former
     assert set(proxy.python(WRITABLE).split()) - {"/dev", "/dev/mqueue"} == {"/tmp"}
     assert not (proxy.etc.path / "written").exists()
     tmp = proxy.python("print(next(line for line in open('/proc/mounts') if ' /tmp ' in line))")
@@ -174,7 +176,8 @@ PEAKS = (
 
 
 def test_16_yescrypt_logins_at_once_stay_below_the_memory_limit(proxy: Proxy) -> None:
-    """On a NAS with 16 processors, all 16 are in PAM at the same time; so here, by what the service is told."""
+    """On a NAS with 16 processors, all 16 are in PAM at the same time; so here, by what the service
+    is told."""
     (proxy.folder / "sitecustomize.py").write_text(
         "import os\nos.sched_getaffinity = lambda _: set(range(16))\n"
     )
@@ -187,13 +190,17 @@ def test_16_yescrypt_logins_at_once_stay_below_the_memory_limit(proxy: Proxy) ->
     for name in names:
         proxy.etc.add_user(name, hashed=crypt(right(name), YESCRYPT))
     proxy.up()
-    read = f"from pathlib import Path\nprint(*(Path(p).read_text() for p in {PEAKS} if Path(p).exists()))"
+    read = (
+        "from pathlib import Path\n"
+        f"print(*(Path(p).read_text() for p in {PEAKS} if Path(p).exists()))"
+    )
     limit, idle = int(proxy.inspect(".HostConfig.Memory")), int(proxy.python(read))
     four_times = parallel(lambda name: all(proxy.valid(name, right(name)) for _ in range(4)), names)
     assert four_times == [True] * 16
     peak, mib = int(proxy.python(read)), 2**20
     print(
-        f"memory: {idle / mib:.0f} MiB, with 16 logins {peak / mib:.0f} MiB, of {limit / mib:.0f} MiB"
+        f"memory: {idle / mib:.0f} MiB, with 16 logins {peak / mib:.0f} MiB, "
+        f"of {limit / mib:.0f} MiB"
     )
     assert peak > 8 * 16 * mib, (
         "half of them were not in PAM at once; a busy machine sees fewer than all"

@@ -84,7 +84,10 @@ def test_on_the_network_of_authentik_no_port_is_published(network: str, proxy: P
     proxy.compose("up", "-d")
     until(lambda: "event=start" in proxy.compose("logs"))
     assert proxy.inspect("json .NetworkSettings.Ports") in ('{"8080/tcp":null}', "{}")
-    ask = "import urllib.request; print(urllib.request.urlopen('http://ugos-auth-proxy:8080/ready', timeout=30).read())"
+    ask = (
+        "import urllib.request; "
+        "print(urllib.request.urlopen('http://ugos-auth-proxy:8080/ready', timeout=30).read())"
+    )
     answer = proxy.engine.docker(
         "run", "--rm", f"--network={network}", "--entrypoint=python3", IMAGE, "-c", ask
     )

@@ -36,7 +36,8 @@ def test_a_lock_on_the_machine_counts_in_authentik_and_an_unlock_too(suite: str)
         machine.do("make install SYNC=1; make uninstall")
         assert (
             machine.do(
-                "find / -xdev -name '*authentik-sync*' -not -path '/root/*' -not -path '/var/log/*' -not -path '/tmp/*'"
+                "find / -xdev -name '*authentik-sync*' -not -path '/root/*' "
+                "-not -path '/var/log/*' -not -path '/tmp/*'"
             )
             == ""
         )

@@ -368,7 +368,8 @@ def test_install_again_updates_and_repairs(machine: Machine) -> None:
         "systemctl stop ugos-auth-proxy; rm -r /etc/systemd/system/*; systemctl daemon-reload"
     )
     machine.do(
-        "rm /etc/pam.d/ugos-auth-proxy; rm -r /opt/ugos-auth-proxy/venv/lib/python3*/site-packages/pam"
+        "rm /etc/pam.d/ugos-auth-proxy; "
+        "rm -r /opt/ugos-auth-proxy/venv/lib/python3*/site-packages/pam"
     )
     machine.do("sudo make install")
     assert machine.do("systemctl is-enabled ugos-auth-proxy") == "enabled"
@@ -397,7 +398,8 @@ def test_what_the_admin_wrote_is_kept_and_named(machine: Machine) -> None:
     machine.do(INSTALL)
     set_token(machine)
     machine.do(
-        f"echo '# mine' >> /etc/pam.d/ugos-auth-proxy; mkdir {DROP_INS}; echo > {DROP_INS}/mine.conf"
+        f"echo '# mine' >> /etc/pam.d/ugos-auth-proxy; mkdir {DROP_INS}; "
+        f"echo > {DROP_INS}/mine.conf"
     )
     assert "kept /etc/pam.d/ugos-auth-proxy" in machine.do("make install")
     said = machine.do("make uninstall")

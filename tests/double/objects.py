@@ -277,6 +277,8 @@ class Token(Row):
     key: str = field(default_factory=lambda: secrets.token_hex(30))
 
 
+VALIDATE = "authentik_stages_authenticator_validate"  # its app
+
 MODELS: dict[str, type[Row]] = {
     "authentik_core.token": Token,
     "authentik_flows.flow": Flow,
@@ -287,7 +289,7 @@ MODELS: dict[str, type[Row]] = {
     "authentik_stages_deny.denystage": DenyStage,
     "authentik_stages_user_login.userloginstage": UserLoginStage,
     "authentik_stages_user_write.userwritestage": UserWriteStage,
-    "authentik_stages_authenticator_validate.authenticatorvalidatestage": AuthenticatorValidateStage,
+    f"{VALIDATE}.authenticatorvalidatestage": AuthenticatorValidateStage,
     "authentik_stages_password.passwordstage": PasswordStage,
     "authentik_policies_expression.expressionpolicy": ExpressionPolicy,
     "authentik_policies_reputation.reputationpolicy": ReputationPolicy,

@@ -28,8 +28,9 @@ class FaultError(Exception):
 
 
 class Reputation:
-    """policies/reputation: a score per address and name, between -5 and 5. A login raises it by one;
-    login_failed lowers it by one, and so does a name that the identification stage does not know.
+    """policies/reputation: a score per address and name, between -5 and 5. A login raises it by
+    one; login_failed lowers it by one, and so does a name that the identification stage does not
+    know.
     """
 
     def __init__(self) -> None:

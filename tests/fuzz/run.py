@@ -1,7 +1,9 @@
-"""Fuzz the targets, each for FUZZ_SECONDS: `run.py`; or run one of them on an input again: `run.py TARGET FILE`.
+"""Fuzz the targets, each for FUZZ_SECONDS: `run.py`; or run one of them on an input again: `run.py
+TARGET FILE`.
 
-Coverage of main.py guides atheris from one input to the next, beginning with those in `seeds`. The exit status is 1
-where an input breaks what its target asserts; that input is then a file in `findings`.
+Coverage of main.py guides atheris from one input to the next, beginning with those in `seeds`. The
+exit status is 1 where an input breaks what its target asserts; that input is then a file in
+`findings`.
 """
 
 import importlib
@@ -24,7 +26,8 @@ with atheris.instrument_imports(include=["main", "targets", "urllib.parse"]):
 
 
 def found() -> dict[Path, int]:
-    """The files of `FINDINGS`, each with when it was written: what is found again is written again."""
+    """The files of `FINDINGS`, each with when it was written: what is found again is written
+    again."""
     return {path: path.stat().st_mtime_ns for path in FINDINGS.iterdir()}
 
 
@@ -33,7 +36,10 @@ def fuzz(name: str, seconds: str) -> bool:
     print(f"--- {name}: {seconds} seconds", flush=True)
     FINDINGS.mkdir(exist_ok=True)
     before = found()
-    options = f"-seed=1 -max_len=4096 -max_total_time={seconds} -timeout=60 -report_slow_units=60 -print_final_stats=1"
+    options = (
+        f"-seed=1 -max_len=4096 -max_total_time={seconds} "
+        "-timeout=60 -report_slow_units=60 -print_final_stats=1"
+    )
     with tempfile.TemporaryDirectory() as corpus:
         folders = [
             f"-dict=seeds/{name}.dict",

@@ -1,4 +1,5 @@
-"""What is fuzzed: each target holds a pure part of main.py against a second, plain reading of what it promises."""
+"""What is fuzzed: each target holds a pure part of main.py against a second, plain reading of what
+it promises."""
 
 import itertools
 import json
@@ -153,7 +154,8 @@ def allowed(username: str) -> bool:
 
 
 def fields_of(body: bytes) -> Any:
-    """What JSON says, every object as a dict; ValueError where it is none, or an object has a key twice."""
+    """What JSON says, every object as a dict; ValueError where it is none, or an object has a key
+    twice."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if any(

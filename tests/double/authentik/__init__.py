@@ -1,4 +1,5 @@
-"""The parts of authentik's package that a policy may import. Whoever imports them finds Django ready."""
+"""The parts of authentik's package that a policy may import. Whoever imports them finds Django
+ready."""
 
 from settings import configure
 

@@ -1,4 +1,5 @@
-"""authentik/core/auth.py: the backend that sessions name and that checks authentik's own passwords."""
+"""authentik/core/auth.py: the backend that sessions name and that checks authentik's own
+passwords."""
 
 from django.contrib.auth.backends import ModelBackend
 

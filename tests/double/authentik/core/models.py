@@ -1,4 +1,5 @@
-"""authentik/core/models.py: users, groups and roles, as the version in AUTHENTIK_VERSION has them."""
+"""authentik/core/models.py: users, groups and roles, as the version in AUTHENTIK_VERSION has
+them."""
 
 import os
 from collections.abc import Iterable
@@ -58,7 +59,8 @@ class GroupQuerySet(models.QuerySet["Group"]):
 
 
 class Group(models.Model):
-    """A group; a child of a superuser group makes superusers. 2025.10: one parent, and names unique below it only."""
+    """A group; a child of a superuser group makes superusers. 2025.10: one parent, and names unique
+    below it only."""
 
     group_uuid: "models.UUIDField[UUID, UUID]" = models.UUIDField(primary_key=True, default=uuid4)
     name: "models.TextField[str, str]" = models.TextField(unique=not OLD)
@@ -106,7 +108,8 @@ class UserManager(BaseUserManager["User"]):
 
 
 class User(AbstractBaseUser):
-    """authentik's user. `ak_groups` is the relation to groups in 2025.10 and a deprecated property in 2026.5."""
+    """authentik's user. `ak_groups` is the relation to groups in 2025.10 and a deprecated property
+    in 2026.5."""
 
     username: "models.CharField[str, str]" = models.CharField(max_length=150, unique=True)
     uuid: "models.UUIDField[UUID, UUID]" = models.UUIDField(default=uuid4, unique=True)
