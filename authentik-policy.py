@@ -1,12 +1,13 @@
-# ugos-password-validation-policy, an expression policy of authentik (2025.10 to 2026.8): logs in
-# the accounts of a UGREEN NAS through ugos-auth-proxy, creates a user at the first login, and keeps
-# attributes and groups as the NAS has them. Import authentik/authentik-blueprint.yaml, which holds
-# it, or paste it as it is. It is asked at two places of one flow: as validation policy of the
-# password prompt, and negated on the deny stage behind it.
+# ugos-password-validation-policy, an expression policy of authentik (2025.10 to 2026.8): logs
+# in the accounts of a UGREEN NAS through ugos-auth-proxy, creates a user at the first login,
+# and keeps attributes and groups as the NAS has them. Import
+# authentik/authentik-blueprint.yaml, which holds it, or paste it as it is. It is asked at two
+# places of one flow: as validation policy of the password prompt, and negated on the deny stage
+# behind it.
 VERSION = "0.2.0"
 
-# Settings. An environment variable of the same name in authentik's containers, server and worker,
-# goes before the value here, and stays when a newer policy is imported over this one.
+# Settings. An environment variable of the same name in authentik's containers, server and
+# worker, goes before the value here, and stays when a newer policy is imported over this one.
 UGOS_AUTH_PROXY_URL = "http://ugos-auth-proxy:8080"
 UGOS_AUTH_PROXY_TOKEN = ""  # the AUTH_TOKEN of ugos-auth-proxy
 UGOS_AUTH_PROXY_CA = ""  # path, in authentik's containers, of a private certificate to trust
@@ -53,7 +54,8 @@ try:
     from types import SimpleNamespace
     from typing import Any
 
-    import requests as http  # `requests` is a session of authentik's, which may log what it sends
+    # `requests` is a session of authentik's, which may log what it sends
+    import requests as http
     from authentik.core.models import Group, User
     from authentik.core.signals import login_failed
     from django.contrib.auth.hashers import make_password
@@ -67,8 +69,8 @@ except BaseException as exc:
     ak_message("The NAS cannot be reached. Try again later.")
     return False
 
-# In the plan's context: the primary key of the user whose password was right, for the guard, and
-# whether the prompt has asked for the password that the deny stage will find.
+# In the plan's context: the primary key of the user whose password was right, for the guard,
+# and whether the prompt has asked for the password that the deny stage will find.
 MARK = "ugos_auth_proxy_user"
 ASKED = "ugos_auth_proxy_asked"
 ANSWER_SECONDS, ANSWER_BYTES = 5, 65536
@@ -137,7 +139,8 @@ def ask(method: str, path: str, **content: Any) -> tuple[int, str, dict[str, obj
 
     class Session(http.Session):
         def get_redirect_target(self, resp: http.Response) -> None:
-            """None is followed; else one's body is read whole, whatever allow_redirects says."""
+            """None is followed; else one's body is read whole, whatever allow_redirects
+            says."""
 
     class Adapter(HTTPAdapter):
         def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
@@ -276,8 +279,8 @@ def user_info(name: str) -> SimpleNamespace:
 def akadmin_objection(name: str) -> str | None:
     """An objection to the name of authentik's first administrator, in any case and spelling.
 
-    Who makes that user's password unusable, or creates the user, opens /if/flow/initial-setup/ to
-    everybody.
+    Who makes that user's password unusable, or creates the user, opens /if/flow/initial-setup/
+    to everybody.
     """
     letters = unicodedata.normalize("NFKD", name).casefold()
     letters = letters.replace("\u0131", "i")  # PostgreSQL takes it for an i
@@ -336,7 +339,8 @@ def create(name: str, account: SimpleNamespace) -> User:
     return user
 
 def gives_rights(group: Group) -> bool:
-    """Whether members of the group are superusers or have a role, by itself or by an ancestor."""
+    """Whether members of the group are superusers or have a role, by itself or by an
+    ancestor."""
     rows = Group.objects.filter(pk=group.pk)
     ancestors = getattr(rows, "with_ancestors", None)
     ancestors = ancestors or getattr(rows, "with_children_recursive", None)  # 2025.10
@@ -345,7 +349,8 @@ def gives_rights(group: Group) -> bool:
     )
 
 def follow(user: User, account: SimpleNamespace) -> None:
-    """Gives the user the attributes and groups of its account, and takes its authentik password."""
+    """Gives the user the attributes and groups of its account, and takes its authentik
+    password."""
     attributes = {
         **user.attributes,
         "ugos_user": True,
@@ -410,8 +415,8 @@ def log_in(pending: User, password: object) -> User:
             make_password(password)  # takes as long as to check one
     if reason:
         warn(f"{name!r}: {reason}")
-        # the NAS never sees this password, and the refusal takes as long: the size matters to the
-        # proxy
+        # the NAS never sees this password, and the refusal takes as long: the size matters to
+        # the proxy
         other = secrets.token_urlsafe().ljust(len(json.dumps(password)) - 2, "x")
         try:
             validate(name, other)
