@@ -18,7 +18,7 @@ from secrecy import TOKEN, WRONG
 from service import MAIN, Service, Start, free_port, parallel
 
 LINE = re.compile(
-    r'time=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ level=[A-Z]+ event=[a-z-]+'
+    r"time=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ level=[A-Z]+ event=[a-z-]+"
     r'( [a-z]+=([!#-\[\]-~]+|"([^"\\]|\\.)*"))*'
 )
 
