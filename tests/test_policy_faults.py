@@ -544,8 +544,9 @@ def test_plain_http_where_tls_was_set_up_lets_nobody_in(
 ) -> None:
     monkeypatch.setenv("UGOS_AUTH_PROXY_URL", f"https://127.0.0.1:{nas.port}")
     assert site.refusal("jane.doe", right("jane.doe")) == UNREACHABLE
+    # it waits for the end of what it takes for a head; few handshakes have an empty line by chance
     assert any(
-        line.startswith("error") and "/validate at https:" in line and "SSLError" in line
+        re.search("^error.*/validate at https:.*(no whole answer within|SSLError)", line)
         for line in site.log
     )
 
