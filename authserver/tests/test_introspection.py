@@ -58,10 +58,12 @@ def test_an_application_learns_about_its_own_tokens(
 def test_others_tokens_are_inactive_except_for_a_resource_server(
     server: Server, browser: Browser, application: RelyingParty, other: RelyingParty
 ) -> None:
-    token = application.tokens(browser)["access_token"]
+    tokens = application.tokens(browser)
+    token = tokens["access_token"]
     assert other.introspect(token) == {"active": False}
     resource_server = RelyingParty(server, grant_types=[], redirect_uris=[], resource_server=True)
     assert resource_server.introspect(token)["client_id"] == application.client_id
+    assert resource_server.introspect(tokens["refresh_token"]) == {"active": False}
 
 
 def test_what_is_no_token_is_inactive_and_nothing_more_is_told(

@@ -94,7 +94,13 @@ def introspect(request: HttpRequest) -> HttpResponse:
 
 
 def may_see(application: Application, row: Token) -> bool:
-    return application.resource_server or row.grant.application_id == application.pk
+    """Its own tokens; a resource server also others' access tokens.
+
+    Not their refresh tokens: one that looks at `active` alone would let them in as access tokens.
+    """
+    if row.grant.application_id == application.pk:
+        return True
+    return application.resource_server and row.kind == Token.ACCESS
 
 
 @endpoint("POST")
