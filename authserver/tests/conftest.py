@@ -60,13 +60,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On PostgreSQL, leave out what is marked `once`: it does not depend on the database."""
-    if config.getoption("database") != "postgres":
-        return
-    left_out = [item for item in items if item.get_closest_marker("once")]
+    """Leave out what is about the other database, and on PostgreSQL what depends on none."""
+    on_postgres = config.getoption("database") == "postgres"
+    others = ("once", "sqlite") if on_postgres else ("postgres",)
+    left_out = [item for item in items if any(map(item.get_closest_marker, others))]
     items[:] = [item for item in items if item not in left_out]
     config.hook.pytest_deselected(items=left_out)
-    if not databases.binaries():
+    if on_postgres and not databases.binaries():
         for item in items:
             item.add_marker(pytest.mark.skip(reason=NO_POSTGRES))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from authserver.accounts.models import Group, User
-from tests.databases import AUTHSERVER, cluster_url, drop_database, new_database
+from tests.databases import AUTHSERVER, drop_database, new_database
 from tests.processes import keep_secret
 from tests.server import PASSWORD, SECRET_KEY, Server
 
@@ -214,9 +214,8 @@ def test_the_secret_key_of_the_data_folder_comes_along(tmp_path: Path) -> None:
     assert head["secret_key"] is None
 
 
+@pytest.mark.postgres
 def test_it_moves_from_sqlite_to_postgresql_and_back(server: Server, tmp_path: Path) -> None:
-    if not cluster_url():
-        pytest.skip("the run on PostgreSQL does it")
     server.make_user("mover")
     there, back = tmp_path / "there.gz", tmp_path / "back.gz"
     server.run("backup", str(there))

@@ -93,6 +93,7 @@ def honest(nas: FakeNas, server: Server) -> None:
     nas.validate, nas.user_info = http(RIGHT), http(INFO)
     with server.database():
         User.objects.all().delete()
+        Refusal.objects.all().delete()
 
 
 def test_an_honest_one_lets_in(server: Server, nas: FakeNas) -> None:
@@ -122,7 +123,8 @@ def flood(peer: socket.socket) -> None:
 
 
 def silence(peer: socket.socket) -> None:
-    peer.recv(1)
+    while peer.recv(65_536):  # until the server has given up
+        pass
 
 
 def hang_up(peer: socket.socket) -> None:

@@ -110,9 +110,11 @@ def test_a_sign_in_begun_on_one_goes_on_at_the_other_and_one_may_be_killed(pair:
         pair.first.make_user(name)
     party = RelyingParty(pair.first, skip_authorization=True)
     killed, counts = threading.Event(), Counter[str]()
+    all_signed_in = threading.Barrier(CLIENTS)
 
     def client(name: str) -> None:
         browser = pair.first.browser().signed_in(name, PASSWORD)
+        all_signed_in.wait(BOUND)
         for number in range(ROUNDS):
             if name == names[0] and number == ROUNDS // 2:
                 pair.second.process.kill()
