@@ -366,7 +366,8 @@ class Pam:
         attempt.authenticate(
             os.fsencode(username), password.encode(), self.service, None, True, "latin-1", False
         )
-        return code_name(attempt.code), attempt.said_by
+        code = CODES[attempt.code] if 0 <= attempt.code < len(CODES) else str(attempt.code)
+        return code, attempt.said_by
 
     def check(self, username: str, password: str, rhost: str) -> Verdict:
         """Whether the password is right and the account may log in; Error where PAM is silent."""
@@ -402,10 +403,6 @@ class Pam:
             raise no_verdict(code)
 
 
-def code_name(code: int) -> str:
-    return CODES[code] if 0 <= code < len(CODES) else str(code)
-
-
 def no_verdict(code: str) -> Error:
     remedy = REMEDIES.get(code, "the log of the system may say why")
     return Error(503, f"PAM gave no verdict: PAM_{code}; {remedy}", f"PAM_{code}")
@@ -423,11 +420,11 @@ def need_memory() -> None:
         raise MemoryError from None
 
 
-def need_descriptors(number: int = 32) -> None:
+def need_descriptors() -> None:
     """Raise Error without what the calls and look-ups that run at once may open."""
     taken: list[int] = []
     try:
-        while len(taken) < number:
+        for _ in range(32):
             taken.append(os.dup(2))
     except OSError as error:
         raise Error(503, f"PAM may lack descriptors: {error.strerror}") from None
@@ -594,8 +591,7 @@ EMAIL = re.compile(r"[a-zA-Z0-9.!#$%&'*+/=?^_`{|}~-]+@[a-zA-Z0-9-]+(\.[a-zA-Z0-9
 # the formats of hashed passwords, each as crypt(5) of libxcrypt 4.4 has it
 HASHED = re.compile(
     rb"""(?x)
-      \$y\$ [./A-Za-z0-9]+ \$ [./A-Za-z0-9]{,86} \$ [./A-Za-z0-9]{43}
-    | \$gy\$ [./A-Za-z0-9]+ \$ [./A-Za-z0-9]{,86} \$ [./A-Za-z0-9]{43}
+      \$g?y\$ [./A-Za-z0-9]+ \$ [./A-Za-z0-9]{,86} \$ [./A-Za-z0-9]{43}
     | \$7\$ [./A-Za-z0-9]{11,97} \$ [./A-Za-z0-9]{43}
     | \$2[abxy]\$ [0-9]{2} \$ [./A-Za-z0-9]{53}
     | \$6\$ (rounds=[1-9][0-9]+\$)? [^$:\n]{1,16} \$ [./0-9A-Za-z]{86}
@@ -1348,13 +1344,12 @@ class Connections:
     def wait(self, seconds: float) -> None:
         """Let the others end what they do, for so long."""
         until = time.monotonic() + seconds
-        while time.monotonic() < until and self.are_busy():
+        while time.monotonic() < until:
+            with self.lock:
+                states = {connection.state for connection in self.all.values()}
+            if states.isdisjoint({FOLLOWING, RUNNING, ANSWERING}):
+                return
             time.sleep(0.02)
-
-    def are_busy(self) -> bool:
-        with self.lock:
-            states = {connection.state for connection in self.all.values()}
-        return bool(states & {FOLLOWING, RUNNING, ANSWERING})
 
 
 # --- Server ------------------------------------------------------------------------------------
