@@ -462,6 +462,29 @@ def test_a_change_that_is_not_taken_is_said(run: Passes, proxy: Ask, api: Api) -
     assert "authentik has not taken the change" in done.log
 
 
+@pytest.mark.parametrize("locked", [False, True])
+def test_what_the_nas_takes_back_at_the_second_look_changes_nothing(
+    run: Passes, proxy: Ask, api: Api, locked: bool
+) -> None:
+    alice = User.objects.get(username="alice")
+    if locked:
+        User.objects.filter(pk=alice.pk).update(
+            is_active=False, attributes={**alice.attributes, "ugos_locked": True}
+        )
+    verdicts = [ALICE_GONE, answer(200, ACTIVE)][:: -1 if locked else 1]
+
+    def tell(connection: socket.socket, _: threading.Event) -> None:
+        asked = [each.path for each in stub.asked].count("/user-info?username=alice")
+        connection.sendall(verdicts[asked > 1])
+
+    stub = proxy(tell)
+    done = run(UGOS_AUTH_PROXY_URL=stub.url)
+    assert (done.status, done.counts) == (1, (2, 0, 0))
+    assert "event=skipped user=alice reason=" in done.log
+    assert state("alice") == ((False, True) if locked else (True, None))
+    assert not api.changes
+
+
 def test_what_is_written_to_a_user_while_the_nas_is_asked_about_him_stays(
     run: Passes, proxy: Ask
 ) -> None:
