@@ -8,6 +8,7 @@ its tests are skipped.
 import ctypes
 import functools
 import os
+import secrets
 import shlex
 import shutil
 import signal
@@ -174,6 +175,9 @@ class Nas:
 
     def asked(self, path: str) -> list[str]:
         """Its log's lines of requests for `path`, as `/validate`."""
+        mark = f"/mark-{secrets.token_hex(4)}"  # when its line has come, all before it have
+        httpx.get(self.url + mark, trust_env=False)
+        self.program.wait_for_line(f"path={mark}")
         return [line for line in self.program.lines if f"path={path}" in line]
 
     def add_user(self, name: str, **fields: object) -> Account:

@@ -1,6 +1,7 @@
 """authserver user."""
 
 import pytest
+from django.conf import settings
 
 from authserver.accounts import invitations, throttle
 from authserver.accounts.models import EmailAlias, Refusal, User
@@ -212,7 +213,7 @@ def test_unlock_forgets_the_failed_logins_of_any_name(anna: User) -> None:
 
 def test_an_invitation_is_a_link_alone_on_stdout(anna: User) -> None:
     link = done("user", "invite", "anna").out
-    assert link.startswith("http://localhost:8000/account/password/set/")
+    assert link.startswith(f"{settings.BASE_URL}/account/password/set/")
     assert link.endswith("/\n")
     token = link.strip().split("/")[-2]
     assert invitations.invited(anna.pk, token) == anna

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -320,8 +321,9 @@ def test_a_locked_sqlite_is_503_and_works_again(serve: Serve) -> None:
 
 
 @pytest.mark.postgres
-def test_a_database_that_goes_away_is_503_and_comes_back(serve: Serve, tmp_path: Path) -> None:
-    cluster = databases.Cluster(tmp_path / "cluster")
+def test_a_database_that_goes_away_is_503_and_comes_back(serve: Serve) -> None:
+    folder = databases.new_folder()
+    cluster = databases.Cluster(folder / "cluster")
     try:
         url = f"{cluster.url}/postgres"
         databases.migrate({"DATABASE_URL": url})
@@ -338,6 +340,7 @@ def test_a_database_that_goes_away_is_503_and_comes_back(serve: Serve, tmp_path:
         server.stop()
     finally:
         cluster.stop()
+        shutil.rmtree(folder)
 
 
 def check_down(server: Server) -> None:
