@@ -1279,17 +1279,20 @@ class Connections:
             return new
 
     def longest_waiting(self) -> Connection | None:
-        """Whose place a new one takes: the one that waits, or is slow to take its answer, for
-        the longest time; else the one that has been answering longest."""
+        """Whose place a new one takes: one that only follows another's question; else the one
+        that waits, or is slow to take its answer; else one that is answering; of several the one
+        that does so for the longest time."""
         now = time.monotonic()
-        least: tuple[bool, float] = (True, math.inf)
+        least: tuple[int, float] = (3, math.inf)
         longest = None
         for connection in self.all.values():
             if connection.state in (RUNNING, LEAVING):
                 continue
-            taking = connection.state == ANSWERING and now < connection.since + self.TAKING
-            if (taking, connection.since) < least:
-                least, longest = (taking, connection.since), connection
+            rank = 0 if connection.state == FOLLOWING else 1
+            if connection.state == ANSWERING and now < connection.since + self.TAKING:
+                rank = 2
+            if (rank, connection.since) < least:
+                least, longest = (rank, connection.since), connection
         return longest
 
     def leave(self, connection: Connection) -> None:

@@ -237,6 +237,7 @@ def test_one_that_only_waits_for_another_s_answer_makes_room(start: Start, probe
         assert leads.answer().status == 200
 
 
+@pytest.mark.alone
 def test_right_logins_come_through_beside_a_flood_of_ready(start: Start) -> None:
     service = start(MAX_CONNECTIONS=64, LOG_LEVEL="ERROR")
     over = threading.Event()
