@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
-from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from logins import AKADMINS
 from syncing import load
@@ -210,14 +210,13 @@ def test_the_worlds_see_changes() -> None:
     """Without this the property above would show nothing."""
     changed: list[int] = []
 
-    @seed(2)  # how many see one varies by chance
     @given(data=DATA, users=st.lists(USER, min_size=3, max_size=8))
     @SETTINGS
     def count(data: Any, users: list[dict[str, Any]]) -> None:
         changed.append(run_passes(data, users, True).changes)
 
     count()
-    assert sum(changes > 0 for changes in changed) > len(changed) / 10
+    assert sum(changes > 0 for changes in changed) >= 5  # of 200; by chance 13 to 32
 
 
 @given(locks=st.integers(0, 50), more=st.integers(0, 100))
