@@ -97,6 +97,11 @@ def read_service_url(text: str) -> str:
     return text.rstrip("/")
 
 
+def read_consul_address(text: str) -> str:
+    """As Consul's own programs take it: without a scheme it is http."""
+    return read_service_url(text if "://" in text else f"http://{text}")
+
+
 def read_authorities(text: str) -> str:
     """A PEM file of certificate authorities."""
     try:
@@ -183,15 +188,36 @@ SETTINGS = (
         "sqlite:///FILE or postgres://USER:PASSWORD@HOST/NAME; unset: SQLite in DATA_DIR",
         secret=True,
     ),
-    Setting("VAULT_ADDR", read_service_url, "", "address of a Vault that has its credentials"),
-    Setting("VAULT_CA", str, "", "PEM file of the authority that signed Vault's certificate"),
+    Setting(
+        "VAULT_ADDR", read_service_url, "",
+        "address of a Vault, for credentials of the database and for `oauth2 publish`",
+    ),
+    Setting(
+        "VAULT_CA", read_authorities, "",
+        "PEM file of the authority that signed Vault's certificate",
+    ),
     Setting(
         "VAULT_TOKEN", partial(read_matching, r"[!-~]{1,4096}", "visible ASCII characters"), "",
-        "what Vault is asked with", secret=True,
+        "what Vault is asked with; its file is read again each time", secret=True,
     ),
-    Setting("VAULT_DATABASE_PATH", str, "", "where they are, as database/creds/authserver"),
+    Setting(
+        "VAULT_DATABASE_PATH", str, "",
+        "where the database's credentials are, as database/creds/authserver",
+    ),
     Setting("DATABASE_NAME", str, "", "name of the database, with Vault"),
     Setting("DATABASE_PARENTROLE", str, "", "role to take after each connect, with Vault"),
+    Setting(
+        "CONSUL_HTTP_ADDR", read_consul_address, "",
+        "address of a Consul, for `oauth2 publish`; and so the two below",
+    ),
+    Setting(
+        "CONSUL_HTTP_TOKEN", partial(read_matching, r"[!-~]{1,4096}", "visible ASCII characters"),
+        "", "what Consul is asked with", secret=True,
+    ),
+    Setting(
+        "CONSUL_CACERT", read_authorities, "",
+        "PEM file of the authority that signed Consul's certificate",
+    ),
     Setting(
         "SECRET_KEY", text_key, "",
         "signs cookies and links, at least 32 characters; unset: made once in DATA_DIR",
@@ -315,6 +341,7 @@ class Environment:
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         environ = {**read_appconfig(environ), **{k: v for k, v in environ.items() if v}}
+        self.environ = environ
         self.texts: dict[str, str] = {}
         self.given: set[str] = set()
         for setting in SETTINGS:
@@ -345,23 +372,37 @@ class Environment:
 
     def is_postgresql(self) -> bool:
         """Whether the database is PostgreSQL; else it is SQLite."""
-        if self.vault_addr:
+        if self.vault_database_path:
             return True
         return bool(self.database_url) and "postgresql" in self.database_url["ENGINE"]
 
     def check_vault(self) -> None:
-        needed = ("VAULT_TOKEN", "VAULT_DATABASE_PATH", "DATABASE_NAME")
-        beside = (*needed, "VAULT_CA", "DATABASE_PARENTROLE")
-        if not self.vault_addr:
-            for name in beside:
-                if self.texts[name]:
-                    raise BadSetting(f"{name}: is used with VAULT_ADDR only")
-            return
-        for name in needed:
-            if not self.texts[name]:
-                raise BadSetting(f"{name}: must be set with VAULT_ADDR")
-        if self.database_url and "postgresql" not in self.database_url["ENGINE"]:
-            raise BadSetting("DATABASE_URL: must be postgres:// with VAULT_ADDR, or unset")
+        """A Vault has the database's credentials, or it is only published into."""
+        used_with = {
+            "VAULT_ADDR": ("VAULT_TOKEN", "VAULT_CA", "VAULT_DATABASE_PATH"),
+            "VAULT_DATABASE_PATH": ("DATABASE_NAME", "DATABASE_PARENTROLE"),
+        }
+        for first, names in used_with.items():
+            for name in names:
+                if self.texts[name] and not self.texts[first]:
+                    raise BadSetting(f"{name}: is used with {first} only")
+        for name, first in (
+            ("VAULT_TOKEN", "VAULT_ADDR"),
+            ("DATABASE_NAME", "VAULT_DATABASE_PATH"),
+        ):
+            if self.texts[first] and not self.texts[name]:
+                raise BadSetting(f"{name}: must be set with {first}")
+        sqlite = self.database_url and "postgresql" not in self.database_url["ENGINE"]
+        if self.vault_database_path and sqlite:
+            raise BadSetting("DATABASE_URL: must be postgres:// with VAULT_DATABASE_PATH, or unset")
+
+    def read_again(self, name: str) -> str:
+        """The text of a setting as it is now: its file may have been replaced; raises BadSetting.
+
+        Programs that renew a token (Vault Agent's sinks) write the new one over the old.
+        """
+        setting = next(setting for setting in SETTINGS if setting.name == name)
+        return read_text(setting, self.environ)[0]
 
 
 def make_secret_key(data_dir: str) -> str:

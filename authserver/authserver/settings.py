@@ -62,7 +62,7 @@ TEMPLATES: list[dict[str, Any]] = [
 
 SQLITE = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(Path(ENV.data_dir) / "db.sqlite3")}
 DATABASE: dict[str, Any] = dict(ENV.database_url or SQLITE)
-if ENV.vault_addr:  # which gives the user and the password; DATABASE_URL may say where
+if ENV.vault_database_path:  # which gives the user and the password; DATABASE_URL may say where
     elsewhere = ENV.database_url or {"HOST": "localhost", "PORT": 5432}
     DATABASE = {**elsewhere, "ENGINE": "authserver.vaultdb", "NAME": ENV.database_name}
 DATABASE.setdefault("OPTIONS", {})
@@ -75,7 +75,7 @@ if not ENV.is_postgresql():
     }
 else:
     DATABASE["OPTIONS"].setdefault("connect_timeout", 5)
-    if not ENV.vault_addr:  # a pool would go on with credentials that have ended
+    if not ENV.vault_database_path:  # a pool would go on with credentials that have ended
         DATABASE["OPTIONS"] |= {"pool": {"min_size": 0, "max_size": 16, "timeout": 10}}
 DATABASES = {"default": DATABASE}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -14,6 +14,8 @@ from tests.databases import AUTHSERVER
 pytestmark = pytest.mark.once
 NO_FOLDER = {"APPCONFIG_DIR": "/nonexistent"}
 NAS = {"UGOS_AUTH_PROXY_URL": "http://nas:8080", "UGOS_AUTH_PROXY_TOKEN": "t" * 16}
+VAULT = {"VAULT_ADDR": "http://localhost:8200", "VAULT_TOKEN": "t"}
+VAULT_DATABASE = {**VAULT, "VAULT_DATABASE_PATH": "database/creds/a", "DATABASE_NAME": "a"}
 POSTGRES = {"DATABASE_URL": "postgres://u:p@h/n", "SECRET_KEY": "k" * 32}
 
 
@@ -55,6 +57,11 @@ BAD = [
     ("UGOS_AUTH_PROXY_TOKEN", "short"),
     ("UGOS_AUTH_PROXY_TOKEN", "with blanks in it ok"),
     ("UGOS_AUTH_PROXY_CA", "/nonexistent/ca.pem"),
+    ("VAULT_ADDR", "vault:8200"),
+    ("VAULT_CA", "/nonexistent/ca.pem"),
+    ("VAULT_TOKEN", "with blanks in it"),
+    ("CONSUL_HTTP_ADDR", "unix:///run/consul"),
+    ("CONSUL_CACERT", "/nonexistent/ca.pem"),
     ("GROUP_MAP", "admin=admins"),
     ("GROUP_MAP", "[]"),
     ("GROUP_MAP", '{"a": 5}'),
@@ -99,6 +106,13 @@ def test_a_bad_value_names_its_variable(name: str, value: str) -> None:
         ({"UGOS_AUTH_PROXY_URL": "http://nas:8080"}, "UGOS_AUTH_PROXY_TOKEN"),
         ({"DATABASE_URL": "postgres://u:p@h/n"}, "SECRET_KEY"),
         ({"EMAIL_URL": "smtp://mail.example.org"}, "EMAIL_FROM"),
+        ({"VAULT_ADDR": "http://localhost:8200"}, "VAULT_TOKEN"),
+        ({"VAULT_TOKEN": "t"}, "VAULT_TOKEN"),
+        ({"VAULT_DATABASE_PATH": "database/creds/a"}, "VAULT_DATABASE_PATH"),
+        ({"DATABASE_PARENTROLE": "a"}, "DATABASE_PARENTROLE"),
+        ({**VAULT, "VAULT_DATABASE_PATH": "database/creds/a"}, "DATABASE_NAME"),
+        ({**VAULT_DATABASE, "DATABASE_URL": "sqlite:///a"}, "DATABASE_URL"),
+        (VAULT_DATABASE, "SECRET_KEY"),
     ],
 )
 def test_what_belongs_together_is_demanded(environ: dict[str, str], name: str) -> None:
@@ -141,6 +155,16 @@ def test_the_defaults_are_those_of_the_table() -> None:
     }
     assert {name: getattr(found, name) for name in defaults} == defaults
     assert found.trusted_proxies is None
+
+
+def test_a_vault_is_also_for_who_has_his_database_elsewhere() -> None:
+    assert not read(**VAULT).is_postgresql()
+    assert read(**VAULT_DATABASE, SECRET_KEY="k" * 32).is_postgresql()
+
+
+def test_consul_s_address_may_be_as_consul_writes_it() -> None:
+    for given in ("127.0.0.1:8500", "http://127.0.0.1:8500"):
+        assert read(CONSUL_HTTP_ADDR=given).consul_http_addr == "http://127.0.0.1:8500"
 
 
 def test_an_empty_one_counts_as_unset() -> None:

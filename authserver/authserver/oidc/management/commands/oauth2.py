@@ -24,8 +24,7 @@ from authserver.commands import (
     with_format,
     with_yes,
 )
-from authserver.files import private_file
-from authserver.oidc import applications
+from authserver.oidc import applications, publishing
 from authserver.oidc.applications import GRANT_TYPES, ApplicationExists, find_application
 from authserver.oidc.models import Application
 
@@ -145,8 +144,8 @@ class Command(Noun):
 
     @transaction.atomic
     def publish(self, options: Options) -> None:
-        if not options.publish_to_stdout and not options.publish_to_file:
-            misused("Say where to: --publish-to-stdout, --publish-to-file.")
+        if not options.publish_to_stdout and not published_elsewhere(options):
+            misused("Say where to: --publish-to-stdout, --publish-to-file, ...")
         self.new_secret(options)
 
     @transaction.atomic
@@ -196,6 +195,12 @@ def add_publishing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--publish-to-file", metavar="F", type=Path, help="the same, for its owner only (0600)"
     )
+    parser.add_argument(
+        "--publish-to-vault", metavar="PATH", help="the three, as a secret of VAULT_ADDR's KV"
+    )
+    parser.add_argument(
+        "--publish-to-consulkv", metavar="PATH", help="the same JSON, at a key of CONSUL_HTTP_ADDR"
+    )
 
 
 def values_of(options: Options) -> dict[str, Any]:
@@ -210,21 +215,25 @@ def values_of(options: Options) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
+def published_elsewhere(options: Options) -> bool:
+    """Whether the secret goes to another place than stdout."""
+    return any(
+        (options.publish_to_file, options.publish_to_vault, options.publish_to_consulkv),
+    )
+
+
 def tell_secret(application: Application, secret: str, options: Options) -> None:
     """Write the secret where it was asked for, else alone on stdout: it is shown only once."""
-    published = json.dumps(
-        {
-            "name": application.name,
-            "client_id": application.client_id,
-            "client_secret": secret,
-        }
-    )
+    values = publishing.published(application, secret)
+    if options.publish_to_vault:
+        publishing.to_vault(values, options.publish_to_vault)
+    if options.publish_to_consulkv:
+        publishing.to_consul(values, options.publish_to_consulkv)
     if options.publish_to_file:
-        with private_file(options.publish_to_file) as file:
-            file.write(published.encode() + b"\n")
+        publishing.to_file(values, options.publish_to_file)
     if options.publish_to_stdout:
-        give(published)
-    elif secret and not options.publish_to_file:
+        give(json.dumps(values))
+    elif secret and not published_elsewhere(options):
         give(secret)
 
 
