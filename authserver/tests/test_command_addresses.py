@@ -30,6 +30,21 @@ def test_a_domain_is_made_once_in_lower_case() -> None:
     assert run("domain", "list", "other.org").status == 1
 
 
+def test_creating_a_domain_again_is_0_with_the_same_values_and_1_with_others() -> None:
+    options = ("--jwt-allow-subdomain-signing", "--dkim-selector", "s", "--create-key", "jwt")
+    for _ in range(2):
+        done("domain", "create", *options, "signs.example")
+    assert run("domain", "create", "signs.example").status == 1
+    assert run("domain", "create", *options[:3], "signs.example").status == 0
+    assert run("domain", "create", *options, "--create-key", "dkim", "signs.example").status == 1
+    redirect = ("--redirect-all-email-to", "example.net")
+    assert run("domain", "create", *options, *redirect, "signs.example").status == 1
+    done("domain", "create", *redirect, "from.example")
+    done("domain", "create", *redirect, "from.example")
+    result = run("domain", "create", "from.example")
+    assert (result.status, result.out) == (1, "")
+
+
 @pytest.mark.parametrize("name", ["", "a b", "-a.org", "a..org", "x" * 64 + ".org", "ä.org"])
 def test_a_domain_that_cannot_be_is_refused(name: str) -> None:
     assert run("domain", "create", "--", name).status == 1

@@ -4,6 +4,7 @@ Everywhere it is the same three: name, client_id, client_secret.
 """
 
 import json
+import ssl
 from pathlib import Path
 from urllib.parse import quote
 
@@ -52,7 +53,7 @@ def to_consul(values: dict[str, str], path: str) -> None:
     if not address:
         raise ValidationError("CONSUL_HTTP_ADDR must be set, to publish into Consul.")
     url = f"{address}/v1/kv/{quote(path.strip('/'), safe='/')}"
-    verify = httpx.create_ssl_context(verify=environment.consul_cacert or True, trust_env=False)
+    verify = ssl.create_default_context(cafile=environment.consul_cacert)
     try:
         with httpx.Client(verify=verify, trust_env=False, timeout=SECONDS) as http:
             headers = {"X-Consul-Token": token} if token else {}
