@@ -48,8 +48,24 @@ def run() -> None:
                 stop(f"there is no command {subcommand!r}: see authserver help", status=2)
             return super().fetch_command(subcommand)
 
-    Commands(["authserver", *sys.argv[1:]]).execute()
+    if sys.argv[1:2] in (["help"], ["--help"], ["-h"]) or not sys.argv[1:]:
+        show_help(sys.argv[2:])
+    else:
+        Commands(["authserver", *sys.argv[1:]]).execute()
     sys.stdout.flush()
+
+
+def show_help(arguments: list[str]) -> None:
+    """Replaces Django's pages, which know nothing of verbs."""
+    import django  # noqa: PLC0415
+
+    django.setup()
+    from authserver import manual  # noqa: PLC0415
+
+    try:
+        manual.run(arguments)
+    except LookupError as error:
+        stop(f"there is no command {error.args[0]!r}: see authserver help", status=2)
 
 
 def explain(error: Exception) -> str:

@@ -1,11 +1,18 @@
 """The client, installed where every user of the machine can run it, as its package does."""
 
 import shutil
+import subprocess
 import sys
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
+from authserver.accounts.models import Domain
+from authserver.domains.keys import make_key
+from tests.processes import keep_secret
+from tests.server import Server
+
+TOKEN = keep_secret("the-token-of-checkpassword")
 CLIENT = Path(__file__).resolve().parents[2] / "authclient/authclient"
 NEEDED = ("jwt", "cryptography", "cffi", "_cffi_backend", "pycparser")
 
@@ -48,3 +55,16 @@ def install_client(folder: Path) -> Path:
     )
     command.chmod(0o755)
     return command
+
+
+def client_of(folder: Path, server: Server) -> tuple[Path, str]:
+    """The command, and its options for that server, whose CHECKPASSWORD_TOKEN is TOKEN."""
+    key, token = folder / "key", folder / "token"
+    command = install_client(folder / "client")
+    token.write_text(TOKEN)
+    token.chmod(0o644)
+    with server.database():
+        make_key(Domain.objects.create(name="localhost"), "jwt", "tests")
+    url = f"{server.base}/getkey/"
+    subprocess.run([command, "-m", "init", "-u", url, "--jwtkey", key], check=True)
+    return command, f"-u {server.base}/checkpassword/ --jwtkey {key} --token-file {token}"

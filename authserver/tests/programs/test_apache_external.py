@@ -2,25 +2,22 @@
 
 import contextlib
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from authserver.accounts.models import Domain, Permission
+from authserver.accounts.models import Permission
 from authserver.accounts.service_users import create_service_user
-from authserver.domains.keys import make_key
 from tests.nas import PASSWORD as NAS_PASSWORD
 from tests.nas import Account, Nas
 from tests.processes import BOUND, keep_secret
 from tests.programs.apache import Apache, need
-from tests.programs.installed import install_client, open_folder
+from tests.programs.installed import TOKEN, client_of, open_folder
 from tests.server import PASSWORD, Server
 
 pytestmark = pytest.mark.once
-TOKEN = keep_secret("the-token-of-checkpassword")
 MODULES = "auth_basic authz_groupfile authnz_external"
 
 CONFIGURATION = """
@@ -73,15 +70,7 @@ class Place:
             NAS_GRACE=0,
             **nas.settings,
         )
-        key, token = folder / "key", folder / "token"
-        command = install_client(folder / "client")
-        token.write_text(TOKEN)
-        token.chmod(0o644)
-        with self.server.database():
-            make_key(Domain.objects.create(name="localhost"), "jwt", "tests")
-        url = self.server.base
-        subprocess.run([command, "-m", "init", "-u", f"{url}/getkey/", "--jwtkey", key], check=True)
-        options = f"-u {url}/checkpassword/ --jwtkey {key} --token-file {token}"
+        command, options = client_of(folder, self.server)
         text = CONFIGURATION.format(command=command, options=options)
         for name in PLACES:
             (folder / "www" / name).mkdir(parents=True, exist_ok=True)

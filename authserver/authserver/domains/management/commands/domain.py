@@ -30,7 +30,6 @@ from authserver.domains.models import DomainKey
 from authserver.files import private_file
 
 COLUMNS = ("name", "id", "jwt_sign_subdomains", "has_jwtkey", "has_dkimkey", "dkimselector")
-VALUES = ("jwt_sign_subdomains", "redirect_to", "dkim_selector")  # what a domain is made with
 KINDS = (DomainKey.JWT, DomainKey.DKIM)
 
 
@@ -71,11 +70,9 @@ class Command(Noun):
     def create(self, options: Options) -> None:
         values = values_of(options)
         if there := addresses.find_domain(options.domain):
-            # an option that is left out has a value as well: that of a new domain
-            wanted = {name: getattr(Domain(**values), name) for name in VALUES}
-            kept = {name: getattr(there, name) for name in VALUES}
+            kept = {name: getattr(there, name) for name in values}
             lacking = [kind for kind in options.create_key if not keys.find_key(there, kind)]
-            wanted |= {f"{kind} key": True for kind in options.create_key}
+            wanted = values | {f"{kind} key": True for kind in options.create_key}
             kept |= {f"{kind} key": kind not in lacking for kind in options.create_key}
             same_or_refuse(f"The domain {there}", wanted, kept)
             return
