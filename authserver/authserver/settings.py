@@ -29,9 +29,8 @@ INSTALLED_APPS = [
     "authserver.registry",
 ]
 
-# From the outside in. `Waits` stands outside of all that uses a thread or the database.
+# From the outside in. `Waits` stands outside of all of them, since they use a thread (`asgi.py`).
 MIDDLEWARE = [
-    "authserver.waits.Waits",
     "authserver.waits.LetGo",
     "authserver.http.PublicAddress",
     "authserver.http.SecurityHeaders",

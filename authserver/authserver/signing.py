@@ -74,6 +74,7 @@ def make_certificate(private_pem: str, name: str) -> str:
     return certificate.public_bytes(serialization.Encoding.PEM).decode()
 
 
+@lru_cache(64)
 def chain(certificate_pem: str) -> list[str]:
     """The certificate as `x5c` (RFC 7515, 4.1.6) has it."""
     der = x509.load_pem_x509_certificate(certificate_pem.encode())

@@ -64,10 +64,7 @@ def leave_after(request: HttpRequest, response: HttpResponse, seconds: float) ->
 
 
 class Waits:
-    """The middleware. It must be the first."""
-
-    sync_capable = False
-    async_capable = True
+    """The outermost middleware (`asgi.py`), which alone runs on the event loop."""
 
     def __init__(self, get_response: Callable[[HttpRequest], Awaitable[HttpResponse]]) -> None:
         self.get_response = get_response

@@ -1,7 +1,7 @@
 """Scopes of the registry protocol: what is granted is never more than asked nor than allowed."""
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from authserver.registry.scopes import Scope, access_of, meet, parse_scopes
@@ -63,6 +63,8 @@ def test_the_class_of_a_resource_comes_back() -> None:
     assert entry == {"type": "repository", "class": "plugin", "name": "a", "actions": ["pull"]}
 
 
+# nothing depends on the machine being fast
+AT_LEISURE = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 ACTIONS = st.sampled_from(["pull", "push", "delete", "*", "write", "x"])
 
 
@@ -71,6 +73,7 @@ ACTIONS = st.sampled_from(["pull", "push", "delete", "*", "write", "x"])
     st.lists(ACTIONS, min_size=1),
     st.frozensets(ACTIONS),
 )
+@AT_LEISURE
 def test_no_more_than_asked_and_no_more_than_allowed(
     kind: str, asked: list[str], allowed: frozenset[str]
 ) -> None:
@@ -82,6 +85,7 @@ def test_no_more_than_asked_and_no_more_than_allowed(
 
 
 @given(st.lists(st.text(max_size=80), max_size=5))
+@AT_LEISURE
 def test_no_text_is_read_as_something_else(texts: list[str]) -> None:
     for scope in parse_scopes(texts):
         kind = f"{scope.type}({scope.class_})" if scope.class_ else scope.type

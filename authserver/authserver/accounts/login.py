@@ -24,6 +24,7 @@ from authserver.accounts.passwords import PasswordCheck
 from authserver.audit.record import record
 from authserver.http import network_of
 from authserver.names import name_key
+from authserver.queries import one
 from authserver.waits import Results, Wait
 
 log = logging.getLogger(__name__)
@@ -62,12 +63,11 @@ def find_account(name: str) -> User | ServiceUser | None:
     if "\0" in key or any(unicodedata.category(character) == "Cs" for character in key):
         return None  # no database takes it
     if "@" in key:
-        alias = EmailAlias.objects.filter(address_key=key).select_related("user").first()
+        alias = one(EmailAlias.objects.filter(address_key=key).select_related("user"))
         return alias.user if alias else None
-    user = User.objects.filter(identifier_key=key).first()
-    if user:
-        return user
-    return ServiceUser.objects.filter(username_key=key).select_related("user").first()
+    # first who logs in often, and without a slow hash
+    service = one(ServiceUser.objects.filter(username_key=key).select_related("user"))
+    return service or one(User.objects.filter(identifier_key=key))
 
 
 def check_login(given: Credentials, results: Results, *, service_users: bool = False) -> User:

@@ -6,6 +6,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from authserver import locks, signing
+from authserver.queries import one
 from authserver.registry.models import DockerRegistry, RegistryKey
 
 TOKEN_SECONDS = 300
@@ -29,6 +30,14 @@ def signing_key(registry: DockerRegistry) -> RegistryKey:
     return registry.keys.get(ended_at=None)
 
 
+def find_signing_key(client_id: str) -> RegistryKey | None:
+    """The key that signs for the registry with that client id, with the registry and its domain."""
+    if "\0" in client_id:  # PostgreSQL refuses to look for one
+        return None
+    found = RegistryKey.objects.filter(registry__client_id=client_id, ended_at=None)
+    return one(found.select_related("registry__domain"))
+
+
 def clear_old(registry: DockerRegistry) -> None:
     """Forget keys whose last token has ended."""
     before = timezone.now() - datetime.timedelta(seconds=TOKEN_SECONDS + CLOCKS)
@@ -44,7 +53,7 @@ def certificates(registry: DockerRegistry) -> str:
 
 def key_pair(client_id: str) -> tuple[str, str] | None:
     """The public key and the certificates of the registry with that client id, in PEM."""
-    registry = DockerRegistry.objects.filter(client_id=client_id).first()
-    if registry is None:
+    key = find_signing_key(client_id)
+    if key is None:
         return None
-    return signing.public_pem(signing_key(registry).private_key), certificates(registry)
+    return signing.public_pem(key.private_key), certificates(key.registry)

@@ -54,10 +54,11 @@ def owns(registry: DockerRegistry, user: User | None, name: str) -> bool:
     return name.partition("/")[0] == user.identifier_key and "/" in name
 
 
-def allowed(
-    scope: Scope, registry: DockerRegistry, user: User | None, given: dict[str, frozenset[str]]
-) -> frozenset[str]:
-    """The actions that an account may do with the resource of a scope."""
+def without_a_grant(
+    scope: Scope, registry: DockerRegistry, user: User | None
+) -> frozenset[str] | None:
+    """The actions that an account may do with the resource of a scope whatever was granted; None
+    where that depends on it."""
     administrator = user is not None and user.is_staff
     if scope.type == "registry":
         return frozenset("*") if administrator and scope.name == "catalog" else NOTHING
@@ -65,17 +66,21 @@ def allowed(
         return NOTHING
     if administrator or owns(registry, user, scope.name):
         return EVERYTHING
-    found = for_everybody(registry)
-    for name in names_that_cover(scope.name):
-        found |= given.get(name, NOTHING)
-    return found
+    return None
 
 
 def access(
     registry: DockerRegistry, user: User | None, scopes: list[Scope]
 ) -> list[dict[str, Any]]:
     """The `access` of a token: what is asked for and is allowed; `user` is None for anybody."""
-    names = [name for scope in scopes for name in names_that_cover(scope.name)]
+    sure = {scope: without_a_grant(scope, registry, user) for scope in scopes}
+    open_ = [scope for scope in scopes if sure[scope] is None]
+    names = [name for scope in open_ for name in names_that_cover(scope.name)]
     given = granted(registry, user, names) if names else {}
-    entries = (access_of(scope, allowed(scope, registry, user, given)) for scope in scopes)
+    for scope in open_:
+        found = for_everybody(registry)
+        for name in names_that_cover(scope.name):
+            found |= given.get(name, NOTHING)
+        sure[scope] = found
+    entries = (access_of(scope, sure[scope] or NOTHING) for scope in scopes)
     return [entry for entry in entries if entry]

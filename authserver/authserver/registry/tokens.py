@@ -13,20 +13,18 @@ from django.utils import timezone
 from authserver import signing
 from authserver.accounts.models import ServiceUser, User
 from authserver.audit.record import record
-from authserver.registry.keys import TOKEN_SECONDS, signing_key
-from authserver.registry.models import DockerRegistry, RegistryRefreshToken
+from authserver.registry.keys import TOKEN_SECONDS
+from authserver.registry.models import DockerRegistry, RegistryKey, RegistryRefreshToken
 
 REFRESH_DAYS = 90  # since the last use
 PREFIX = "ugr_"  # so that one that leaks is known for what it is
 TOUCH = datetime.timedelta(hours=1)
 
 
-def make_token(
-    registry: DockerRegistry, user: User | None, access: list[dict[str, Any]]
-) -> dict[str, Any]:
+def make_token(key: RegistryKey, user: User | None, access: list[dict[str, Any]]) -> dict[str, Any]:
     """The answer of the token endpoint (distribution, `docs/spec/auth/token.md` and `jwt.md`)."""
     now = int(time.time())
-    key = signing_key(registry)
+    registry = key.registry
     claims = {
         "iss": registry.domain.name,
         "sub": user.identifier if user else "",

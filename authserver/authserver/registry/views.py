@@ -20,6 +20,7 @@ from authserver.accounts.models import ServiceUser, User
 from authserver.accounts.standing import NasUnreachable, still_good
 from authserver.http import client
 from authserver.registry import rights, tokens
+from authserver.registry.keys import find_signing_key
 from authserver.registry.models import DockerRegistry
 from authserver.registry.scopes import parse_scopes
 from authserver.waits import leave_after, results_of
@@ -35,10 +36,10 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Login:
-    """Who asks, None for anybody, and whether a refresh token has brought him."""
+    """Who asks, None for anybody; by which name, or which refresh token."""
 
     user: User | None
-    service_user: ServiceUser | None = None
+    name: str = ""
     refresh_token: str = ""
 
 
@@ -48,11 +49,11 @@ def token(request: HttpRequest) -> HttpResponse:
     """A token with what is asked for and is allowed."""
     asked = request.POST if request.method == "POST" else request.GET
     try:
-        registry = DockerRegistry.objects.filter(client_id=asked.get("service", ""))
-        found = registry.select_related("domain").first()
-        if found is None:
+        key = find_signing_key(asked.get("service", ""))
+        if key is None:
             raise Refused(400, "Unknown service: it is the client id of a registry")
-        login = login_of(request, asked, found)
+        registry = key.registry
+        login = login_of(request, asked, registry)
     except Refused as refusal:
         return error(refusal.status, refusal.text)
     except LoginRefused as refusal:
@@ -61,13 +62,18 @@ def token(request: HttpRequest) -> HttpResponse:
         response = error(status, refusal.text, refusal.retry_after)
         return leave_after(request, response, settings.ENV.refusal_seconds)
     scopes = parse_scopes(asked.getlist("scope"))
-    answer = tokens.make_token(found, login.user, rights.access(found, login.user, scopes))
+    answer = tokens.make_token(key, login.user, rights.access(registry, login.user, scopes))
     offline = asked.get("offline_token") == "true" or asked.get("access_type") == "offline"
     if login.refresh_token:
         answer["refresh_token"] = login.refresh_token
     elif offline and login.user:
+        account, program = find_account(login.name), asked.get("client_id", "").replace("\0", "")
         answer["refresh_token"] = tokens.make_refresh_token(
-            found, login.user, login.service_user, asked.get("client_id", ""), client(request)
+            registry,
+            login.user,
+            account if isinstance(account, ServiceUser) else None,
+            program,
+            client(request),
         )
     return JsonResponse(answer)
 
@@ -96,9 +102,7 @@ def login_of(request: HttpRequest, asked: QueryDict, registry: DockerRegistry) -
     else:
         return Login(None)
     given = Credentials(*pair, client(request), "docker")
-    user = check_login(given, results_of(request), service_users=True)
-    account = find_account(given.name)
-    return Login(user, account if isinstance(account, ServiceUser) else None)
+    return Login(check_login(given, results_of(request), service_users=True), given.name)
 
 
 def read_basic(header: str) -> tuple[str, str]:
@@ -123,4 +127,4 @@ def by_refresh_token(request: HttpRequest, registry: DockerRegistry, given: str)
         raise LoginRefused(503, UNREACHABLE, 10) from None
     if not good:
         raise Refused(401, "This login has ended: the account is not active")
-    return Login(row.user, row.service_user, given)
+    return Login(row.user, refresh_token=given)
