@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from django.db import transaction
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from authserver.accounts.models import Domain, Group, User
@@ -36,13 +36,11 @@ class Right:
 RIGHTS = st.builds(
     Right, REPOS, HOLDERS, st.sets(st.sampled_from(ACTIONS), min_size=1).map(frozenset)
 )
-FLAGS = st.fixed_dictionaries(
-    {
-        "allow_unauthenticated_pull": st.booleans(),
-        "allow_unauthenticated_push": st.booleans(),
-        "user_namespaces": st.booleans(),
-    }
+NAMESPACE = Right("a/*", "everybody", frozenset(["pull"]))
+CLOSED = dict.fromkeys(
+    ("allow_unauthenticated_pull", "allow_unauthenticated_push", "user_namespaces"), False
 )
+FLAGS = st.fixed_dictionaries(dict.fromkeys(CLOSED, st.booleans()))
 
 
 def covers(repo: str, name: str) -> bool:
@@ -117,6 +115,7 @@ def test_no_more_than_asked_no_more_than_allowed_and_no_less() -> None:
         st.lists(RIGHTS, max_size=5),
         FLAGS,
     )
+    @example("maria", ["repository:a:pull"], [NAMESPACE], CLOSED)  # it is not below itself
     @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     def check(who: str, texts: list[str], held: list[Right], flags: dict[str, bool]) -> None:
         with transaction.atomic():
