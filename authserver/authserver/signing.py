@@ -55,12 +55,15 @@ def public_pem(private_pem: str) -> str:
     return key.public_bytes(serialization.Encoding.PEM, form).decode()
 
 
-def make_certificate(private_pem: str, name: str) -> str:
-    """A certificate for `name`, signed by the key itself, in PEM."""
+def make_certificate(private_pem: str, name: str, issuer_pem: str = "") -> str:
+    """A certificate for `name` in PEM, signed by the key itself, or by the one of `issuer_pem`.
+
+    It may sign others (RFC 5280, 4.2.1.9), so that who trusts it can be led on to the next key.
+    """
     key = load(private_pem)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:64])])
     now = datetime.datetime.now(datetime.UTC)
-    certificate = (
+    builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(subject)
@@ -68,17 +71,21 @@ def make_certificate(private_pem: str, name: str) -> str:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=CERTIFICATE_DAYS))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .sign(key, hashes.SHA256())
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
     )
+    if not issuer_pem:  # with this name in both, Go takes the second for the first once more
+        names = x509.SubjectAlternativeName([x509.DNSName(name)])
+        builder = builder.add_extension(names, critical=False)
+    certificate = builder.sign(load(issuer_pem or private_pem), hashes.SHA256())
     return certificate.public_bytes(serialization.Encoding.PEM).decode()
 
 
 @lru_cache(64)
-def chain(certificate_pem: str) -> list[str]:
-    """The certificate as `x5c` (RFC 7515, 4.1.6) has it."""
-    der = x509.load_pem_x509_certificate(certificate_pem.encode())
-    return [base64.b64encode(der.public_bytes(serialization.Encoding.DER)).decode()]
+def chain(certificates_pem: str) -> list[str]:
+    """The certificates as `x5c` (RFC 7515, 4.1.6) has them."""
+    found = x509.load_pem_x509_certificates(certificates_pem.encode())
+    ders = (each.public_bytes(serialization.Encoding.DER) for each in found)
+    return [base64.b64encode(der).decode() for der in ders]
 
 
 def sign(private_pem: str, claims: dict[str, Any], **header: Any) -> str:

@@ -1,5 +1,6 @@
 """The token endpoint of the registry protocol: both forms, and what may go into a token."""
 
+from base64 import b64decode
 from collections.abc import Iterator
 from typing import Any
 
@@ -302,6 +303,10 @@ def test_a_rotated_key_stays_in_the_bundle_until_its_tokens_have_ended(server: S
     header = jwt.get_unverified_header(get(server, user="maria").json()["token"])
     der = x509.load_pem_x509_certificate(new.certificate.encode())
     assert header["kid"] == JWK.from_pyca(der.public_key()).thumbprint()
+    itself, by_the_old = (x509.load_der_x509_certificate(b64decode(c)) for c in header["x5c"])
+    assert itself == der
+    assert by_the_old.public_key() == der.public_key()
+    by_the_old.verify_directly_issued_by(x509.load_pem_x509_certificate(old.certificate.encode()))
 
 
 def test_a_scope_of_a_star_alone_is_no_fault(server: Server) -> None:

@@ -14,15 +14,25 @@ CLOCKS = 60  # seconds by which clocks may differ
 
 
 def make_key(registry: DockerRegistry) -> RegistryKey:
-    """A new signing key; the one before stays in the bundle until its tokens have ended."""
+    """A new signing key; the one before stays in the bundle until its tokens have ended.
+
+    A registry that has not got the new bundle yet believes the new key's tokens all the same: the
+    key before has signed for it.
+    """
     private_key = signing.make_private_key()
-    certificate = signing.make_certificate(private_key, registry.domain.name)
+    name = registry.domain.name
+    certificate = signing.make_certificate(private_key, name)
     with transaction.atomic():
         locks.hold(f"registry key {registry.pk}")
-        registry.keys.filter(ended_at=None).update(ended_at=timezone.now())
+        before = registry.keys.filter(ended_at=None).first()
+        bridge = ""
+        if before:
+            bridge = signing.make_certificate(private_key, name, before.private_key)
+            before.ended_at = timezone.now()
+            before.save(update_fields=["ended_at"])
         clear_old(registry)
         return RegistryKey.objects.create(
-            registry=registry, private_key=private_key, certificate=certificate
+            registry=registry, private_key=private_key, certificate=certificate, bridge=bridge
         )
 
 

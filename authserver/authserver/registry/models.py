@@ -54,11 +54,15 @@ class DockerRegistry(models.Model):
 
 
 class RegistryKey(models.Model):
-    """A key of a registry and its certificate; the newest signs, one that `ended_at` did before."""
+    """A key of a registry and its certificate; the newest signs, one that `ended_at` did before.
+
+    `bridge`: a certificate of the key by the one before, which leads who trusts only that to it.
+    """
 
     registry = models.ForeignKey(DockerRegistry, on_delete=models.CASCADE, related_name="keys")
     private_key = models.TextField(editable=False)
     certificate = models.TextField(editable=False)
+    bridge = models.TextField(blank=True, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     ended_at = models.DateTimeField(null=True, editable=False)
 

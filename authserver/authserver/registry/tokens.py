@@ -35,7 +35,7 @@ def make_token(key: RegistryKey, user: User | None, access: list[dict[str, Any]]
         "jti": str(uuid.uuid4()),
         "access": access,
     }
-    token = signing.sign(key.private_key, claims, x5c=signing.chain(key.certificate))
+    token = signing.sign(key.private_key, claims, x5c=signing.chain(key.certificate + key.bridge))
     issued = datetime.datetime.fromtimestamp(now, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return {
         "token": token,

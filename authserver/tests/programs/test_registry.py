@@ -1,5 +1,6 @@
 """Debian's docker-registry with this server as its `auth.token`, by skopeo and buildah."""
 
+import datetime
 import gzip
 import hashlib
 import io
@@ -13,13 +14,14 @@ from pathlib import Path
 
 import httpx
 import pytest
+from django.utils import timezone
 
 from authserver.accounts.addresses import create_domain
 from authserver.accounts.models import User
 from authserver.accounts.service_users import create_service_user
 from authserver.accounts.users import set_active
 from authserver.registry import registries
-from authserver.registry.models import ACTIONS, DockerRegistry
+from authserver.registry.models import ACTIONS, DockerRegistry, RegistryKey
 from tests.processes import BOUND, Program, free_port, keep_secret
 from tests.server import PASSWORD, Server
 
@@ -223,24 +225,56 @@ def test_an_image_is_copied_across_repositories(place: Place) -> None:
     assert json.loads(tags.stdout)["Tags"] == ["latest"]
 
 
-def catalogue(place: Place, name: str) -> int:
-    """The status of the registry's catalogue for a user."""
+def bearer(place: Place, name: str, scope: str) -> dict[str, str]:
+    """The header of a request with a new token of a user's."""
     answer = httpx.get(
         f"{place.server.base}/docker/token/",
-        params={"service": "registry.example.org", "scope": "registry:catalog:*"},
+        params={"service": "registry.example.org", "scope": scope},
         auth=(name, PASSWORD),
         trust_env=False,
         timeout=BOUND,
     )
-    header = {"Authorization": f"Bearer {keep_secret(answer.json()['token'])}"}
-    url = f"http://{place.registry.address}/v2/_catalog"
-    return httpx.get(url, headers=header, trust_env=False).status_code
+    return {"Authorization": f"Bearer {keep_secret(answer.json()['token'])}"}
+
+
+def status(registry: Registry, path: str, header: dict[str, str]) -> int:
+    url = f"http://{registry.address}{path}"
+    return httpx.get(url, headers=header, trust_env=False, timeout=BOUND).status_code
 
 
 def test_only_administrators_see_the_catalogue(place: Place) -> None:
     place.server.make_user("chief", staff=True)
-    assert catalogue(place, "chief") == 200
-    assert catalogue(place, "maria") == 401
+    for name, expected in (("chief", 200), ("maria", 401)):
+        header = bearer(place, name, "registry:catalog:*")
+        assert status(place.registry, "/v2/_catalog", header) == expected
+
+
+def test_no_push_fails_across_a_rotation_of_the_key(place: Place) -> None:
+    place.login("maria", PASSWORD)
+    assert place.push("maria/app")
+    tags = "/v2/maria/app/tags/list"
+    earlier = bearer(place, "maria", "repository:maria/app:pull")
+    assert place.server.run("dockerauth", "registry", "rotate-key", "family").returncode == 0
+    later = bearer(place, "maria", "repository:maria/app:pull")
+    assert place.push("maria/while-the-registry-has-the-old-bundle-only")
+    with_both = Registry(place.server, place.folder)
+    try:
+        assert (place.folder / "bundle.pem").read_text().count("BEGIN CERTIFICATE") == 2
+        for registry in (place.registry, with_both):
+            assert status(registry, tags, earlier) == status(registry, tags, later) == 200
+    finally:
+        with_both.stop()
+    with place.server.database():
+        ended = RegistryKey.objects.exclude(ended_at=None)
+        assert ended.update(ended_at=timezone.now() - datetime.timedelta(minutes=7)) == 1
+    with_new = Registry(place.server, place.folder)
+    try:
+        assert (place.folder / "bundle.pem").read_text().count("BEGIN CERTIFICATE") == 1
+        assert status(with_new, tags, later) == 200
+        assert status(with_new, tags, earlier) == 401
+    finally:
+        with_new.stop()
+    assert place.push("maria/still-with-the-old-bundle")
 
 
 def test_a_deactivated_user_pushes_no_more(place: Place) -> None:
