@@ -236,7 +236,7 @@ def fill(wanted: dict[str, Table], file: TextIO) -> int:
                 raise Refused(f"The backup's table {current.label} has other columns.")
     else:
         raise Refused(NOT_WHOLE + ".")
-    if count != found["rows"]:
+    if count != found["rows"] or file.read():  # at its end gzip compares the checksum
         raise Refused(NOT_WHOLE + ".")
     set_sequences(wanted)
     return count
