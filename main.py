@@ -33,7 +33,7 @@ import ssl
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from email.utils import formatdate
 from functools import lru_cache, partial
 from types import SimpleNamespace
@@ -64,78 +64,8 @@ class Error(Exception):
             self.headers["Retry-After"] = "2"
 
 
-# --- Log ---------------------------------------------------------------------------------------
-
-LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40}
-# visible ASCII without the quote, the equals sign and the backslash
-BARE = re.compile(r"[!#-<>-\[\]-~]+")
-MAX_VALUE = 400  # characters of a value: a line stays below PIPE_BUF (pipe(7)), so lines never mix
-
-
-def quoted(value: object) -> str:
-    """`value` as one token of a line: quoted where needed, nothing in it that is not printable."""
-    text = str(value)
-    if len(text) > MAX_VALUE:
-        text = text[:MAX_VALUE] + "..."
-    if BARE.fullmatch(text):
-        return text
-    text = text.replace("\\", r"\\").replace('"', r"\"")
-    escaped = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return f'"{"".join(escaped)}"'
-
-
-@lru_cache(1)
-def timestamps(second: int) -> tuple[str, str]:
-    """A time as the log and as HTTP (RFC 9110, 5.6.7) write it; many are asked in one second."""
-    log_time = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(second))
-    return log_time, formatdate(second, usegmt=True)
-
-
-class Log:
-    """`key=value` lines on stderr. What cannot be written is dropped; the next line counts it."""
-
-    def __init__(self) -> None:
-        self.level = LEVELS["INFO"]
-        self.lock = threading.Lock()
-        self.lost = 0  # lines that could not be written
-        self.gap = ""  # what ends a line that was written in part
-        self.is_file = os.path.isfile("/dev/fd/2")  # which takes every write at once
-
-    def __call__(self, level: str, event: str, **values: object) -> None:
-        if LEVELS[level] < self.level:
-            return
-        now, _ = timestamps(int(time.time()))
-        pairs = {"time": now, "level": level, "event": event, **values}
-        line = " ".join([f"{key}={quoted(value)}" for key, value in pairs.items()])
-        with self.lock:
-            lost = f" lost={self.lost}" if self.lost else ""
-            self.write(f"{self.gap}{line}{lost}\n".encode("utf-8", "backslashreplace"))
-
-    def write(self, data: bytes) -> None:
-        """A pipe that nobody empties is waited for only once."""
-        written, patience = 0, 0 if self.lost else 0.1
-        with contextlib.suppress(OSError):
-            if self.is_file or select.select((), (2,), (), patience)[1]:
-                written = os.write(2, data)
-        if written:
-            self.gap = "" if written == len(data) else "\n"
-        self.lost = 0 if written == len(data) else self.lost + 1
-
-
-log = Log()
-
-
-def log_bug(error: BaseException) -> None:
-    """Log where an exception came from, without its message: that may hold what a user typed."""
-    trace = error.__traceback__
-    places = []
-    while trace:
-        places.append(f"{trace.tb_frame.f_code.co_name}:{trace.tb_lineno}")
-        trace = trace.tb_next
-    log("ERROR", "bug", error=type(error).__name__, at=" ".join(places[-8:]))
-
-
 # --- Settings ----------------------------------------------------------------------------------
+LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40}
 
 
 def number(low: float, high: float, text: str, cast: Callable[[str], float] = int) -> float:
@@ -250,6 +180,76 @@ def load_tls(settings: Settings) -> ssl.SSLContext | None:
         text = error.strerror or error
         raise ValueError(f"TLS_CERT: cannot be loaded with TLS_KEY: {text}") from None
     return context
+
+
+# --- Log ---------------------------------------------------------------------------------------
+
+# visible ASCII without the quote, the equals sign and the backslash
+BARE = re.compile(r"[!#-<>-\[\]-~]+")
+MAX_VALUE = 400  # characters of a value: a line stays below PIPE_BUF (pipe(7)), so lines never mix
+
+
+def quoted(value: object) -> str:
+    """`value` as one token of a line: quoted where needed, nothing in it that is not printable."""
+    text = str(value)
+    if len(text) > MAX_VALUE:
+        text = text[:MAX_VALUE] + "..."
+    if BARE.fullmatch(text):
+        return text
+    text = text.replace("\\", r"\\").replace('"', r"\"")
+    escaped = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return f'"{"".join(escaped)}"'
+
+
+@lru_cache(1)
+def timestamps(second: int) -> tuple[str, str]:
+    """A time as the log and as HTTP (RFC 9110, 5.6.7) write it; many are asked in one second."""
+    log_time = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(second))
+    return log_time, formatdate(second, usegmt=True)
+
+
+class Log:
+    """`key=value` lines on stderr. What cannot be written is dropped; the next line counts it."""
+
+    def __init__(self) -> None:
+        self.level = LEVELS["INFO"]
+        self.lock = threading.Lock()
+        self.lost = 0  # lines that could not be written
+        self.gap = ""  # what ends a line that was written in part
+        self.is_file = os.path.isfile("/dev/fd/2")  # which takes every write at once
+
+    def __call__(self, level: str, event: str, **values: object) -> None:
+        if LEVELS[level] < self.level:
+            return
+        now, _ = timestamps(int(time.time()))
+        pairs = {"time": now, "level": level, "event": event, **values}
+        line = " ".join([f"{key}={quoted(value)}" for key, value in pairs.items()])
+        with self.lock:
+            lost = f" lost={self.lost}" if self.lost else ""
+            self.write(f"{self.gap}{line}{lost}\n".encode("utf-8", "backslashreplace"))
+
+    def write(self, data: bytes) -> None:
+        """A pipe that nobody empties is waited for only once."""
+        written, patience = 0, 0 if self.lost else 0.1
+        with contextlib.suppress(OSError):
+            if self.is_file or select.select((), (2,), (), patience)[1]:
+                written = os.write(2, data)
+        if written:
+            self.gap = "" if written == len(data) else "\n"
+        self.lost = 0 if written == len(data) else self.lost + 1
+
+
+log = Log()
+
+
+def log_bug(error: BaseException) -> None:
+    """Log where an exception came from, without its message: that may hold what a user typed."""
+    trace = error.__traceback__
+    places = []
+    while trace:
+        places.append(f"{trace.tb_frame.f_code.co_name}:{trace.tb_lineno}")
+        trace = trace.tb_next
+    log("ERROR", "bug", error=type(error).__name__, at=" ".join(places[-8:]))
 
 
 # --- PAM ---------------------------------------------------------------------------------------
@@ -431,150 +431,6 @@ def need_descriptors() -> None:
     finally:
         for descriptor in taken:
             os.close(descriptor)
-
-
-# --- Turns -------------------------------------------------------------------------------------
-
-
-class Call:
-    """Something to `run` when its turn comes. `Gate` calls the other two with its lock held.
-
-    `admit` says whether it may run now, or raises Error where it never may; `settle` is called
-    when its turn is over, with what came of it, or None.
-    """
-
-    def __init__(
-        self,
-        run: Callable[[], Any],
-        admit: Callable[[], bool] = lambda: True,
-        settle: Callable[[Any], None] = lambda _: None,
-        preferred: bool = False,  # which of the two lanes it waits in
-    ) -> None:
-        self.run, self.admit, self.settle, self.preferred = run, admit, settle, preferred
-        self.result: Any = None
-        self.error: BaseException | None = None
-        self.begun = 0.0  # when its turn came
-        self.done = threading.Lock()
-        self.done.acquire()
-
-
-class Gate:
-    """So many calls at once, each in a thread that is kept; others wait in order of arrival, in
-    two lanes that take turns. One that waits for `PATIENCE` seconds, or runs for `HANG`, costs
-    its asker an Error. A call that hangs takes its thread with it, and gives its place to
-    another; while `MAX_HUNG` hang, none is begun."""
-
-    PATIENCE, HANG, MAX_HUNG = 4.0, 10.0, 8
-
-    def __init__(self, name: str, places: int) -> None:
-        self.name, self.places = name, places
-        self.lock = threading.Lock()
-        self.lanes = collections.deque[Call](), collections.deque[Call]()
-        self.turn = True  # the lane that is next
-        self.running = set[Call]()
-        self.hung = set[Call]()
-        self.threads = 0  # those that do not hang
-        self.idle: list[_thread.LockType] = []  # of threads that wait for a call; wake one by it
-        for _ in range(places):
-            self.start_thread()
-
-    def ask(self, call: Call) -> Any:
-        """What `call.run` returns; raises what it raises, or Error."""
-        with self.lock:
-            if len(self.hung) >= self.MAX_HUNG:
-                text = f"{self.name} hangs: {self.MAX_HUNG} calls have not returned"
-                raise Error(503, text, "HANG")
-            self.lanes[call.preferred].append(call)
-            self.wake()
-        if not call.done.acquire(timeout=self.PATIENCE):
-            self.withdraw(call)
-            until = call.begun + self.HANG
-            if not call.done.acquire(timeout=max(0, until - time.monotonic())):
-                self.abandon(call)
-        if call.error:
-            raise call.error
-        return call.result
-
-    def withdraw(self, call: Call) -> None:
-        with self.lock:
-            if call in self.lanes[call.preferred]:
-                self.lanes[call.preferred].remove(call)
-                text = f"{self.name} is busy: no turn within 4 seconds"
-                raise Error(503, text, "PATIENCE")
-
-    def abandon(self, call: Call) -> None:
-        with self.lock:
-            if call in self.running:
-                self.running.remove(call)
-                self.hung.add(call)
-                self.threads -= 1
-                call.settle(call.result)
-                self.wake()
-                text = f"{self.name} hangs: a call has not returned within 10 seconds"
-                raise Error(503, text, "HANG")
-
-    def wake(self) -> None:
-        """See to it that a free thread looks at the lanes. The lock is held."""
-        if not any(self.lanes):
-            return
-        if self.idle:
-            self.idle.pop().release()
-        elif self.threads < self.places:
-            self.start_thread()
-
-    def start_thread(self) -> None:
-        try:
-            _thread.start_new_thread(self.work, ())
-            self.threads += 1
-        except RuntimeError:  # the next call tries again
-            log("ERROR", "thread", error="no thread to be had")
-
-    def take(self) -> Call | None:
-        """Begin the call whose turn it is. The lock is held."""
-        if len(self.hung) >= self.MAX_HUNG:
-            return None
-        for lane in (self.lanes[self.turn], self.lanes[not self.turn]):
-            for call in list(lane):
-                try:
-                    if not call.admit():
-                        continue
-                except Error as error:
-                    lane.remove(call)
-                    call.error = error
-                    call.done.release()
-                    continue
-                lane.remove(call)
-                call.begun = time.monotonic()
-                self.running.add(call)
-                self.turn = not call.preferred
-                self.wake()  # another may have become possible with this one
-                return call
-        return None
-
-    def work(self) -> None:
-        """Run calls for ever, or until one has hung."""
-        woken = threading.Lock()
-        woken.acquire()
-        while True:
-            with self.lock:
-                call = self.take()
-                if not call:
-                    self.idle.append(woken)
-            if not call:
-                woken.acquire()
-                continue
-            try:
-                call.result = call.run()
-            except BaseException as error:  # noqa: BLE001 - `ask` raises it again
-                call.error = error
-            with self.lock:
-                if call in self.hung:  # it came back after all, to nobody
-                    self.hung.remove(call)
-                    self.wake()
-                    return
-                self.running.remove(call)
-                call.settle(call.result)
-            call.done.release()
 
 
 # --- Accounts ----------------------------------------------------------------------------------
@@ -913,6 +769,9 @@ class Throttle:
         self.usual = Table()  # (username, network)
         self.pending = collections.Counter[tuple[str, str]]()  # at PAM now
 
+    def is_usual(self, username: str, network: str) -> bool:
+        return (username, network) in self.usual
+
     def recent(self, table: Table, key: str) -> Refusals:
         since = time.monotonic() - self.window
         return [refusal for refusal in table.get(key, ()) if refusal[0] > since]
@@ -928,7 +787,7 @@ class Throttle:
         of_username = self.recent(self.usernames[served], username)
         here = [when for when, at in of_username if at == network]
         counts = [((username, network), self.limit, here)]
-        if (username, network) not in self.usual:
+        if not self.is_usual(username, network):
             counts.append(((username, ""), 10 * self.limit, [when for when, _ in of_username]))
             if self.by_client:
                 of_client = [when for when, _ in self.recent(self.networks, network)]
@@ -972,11 +831,201 @@ class Throttle:
             table[username] = [(when, "" if at == network else at) for when, at in refusals]
 
 
+# --- Turns -------------------------------------------------------------------------------------
+
+
+class Gate:
+    """So many calls of one kind at once. Others wait in order of arrival, in two lanes that take
+    turns. Those that hang hold no place, but while there are `MAX_HUNG`, none is begun."""
+
+    MAX_HUNG = 8
+
+    def __init__(self, name: str, places: int) -> None:
+        self.name, self.places = name, places
+        self.lanes = collections.deque[Question](), collections.deque[Question]()
+        self.turn = True  # the lane that is next
+        self.running = set[Question]()
+        self.hung = set[Question]()
+
+    def is_open(self) -> bool:
+        return len(self.running) < self.places and len(self.hung) < self.MAX_HUNG
+
+
+class Step(NamedTuple):
+    """A call to `run` when its turn at `gate` comes.
+
+    `admit` says whether it may run now, or raises Error where it never may; `settle` is called
+    when its turn is over, with what came of it, or None. `Turns` calls both with its lock held.
+    """
+
+    gate: Gate
+    run: Callable[[], Any]
+    admit: Callable[[], bool] = lambda: True
+    settle: Callable[[Any], None] = lambda _: None
+    preferred: bool = False  # which of the two lanes it waits in
+
+
+# Yields the steps of a question, is sent what each came to, and returns the answer. It must not
+# wait: that is for the steps.
+Steps = Generator[Step, Any, Any]
+
+
+class Question:
+    """Where `steps` have come to: `step` waits, or runs, until `deadline`."""
+
+    def __init__(self, steps: Steps) -> None:
+        self.steps = steps
+        self.step: Step
+        self.deadline = 0.0
+        self.answer: Any = None
+        self.error: BaseException | None = None
+        self.done = threading.Lock()
+        self.done.acquire()
+
+    def end(self, answer: Any, error: BaseException | None = None) -> None:
+        self.answer, self.error = answer, error
+        self.done.release()
+
+
+class Turns:
+    """Kept threads, each of which takes the step whose turn it is, through all the gates.
+
+    A step that waits for `PATIENCE` seconds, or runs for `HANG`, costs its asker an Error. One
+    that hangs takes its thread with it, and gives its place to another.
+    """
+
+    PATIENCE, HANG = 4.0, 10.0
+
+    def __init__(self, *gates: Gate) -> None:
+        self.gates = gates
+        self.most = sum(gate.places for gate in gates)
+        self.lock = threading.Lock()
+        self.threads = 0  # those that do not hang
+        self.idle: list[_thread.LockType] = []  # of threads that wait; wake one by it
+
+    def ask(self, steps: Steps) -> Any:
+        """What `steps` return; raises what they or a step of theirs raise, or Error."""
+        question = Question(steps)
+        with self.lock:
+            self.go_on(question, None)
+            self.wake()
+        while not question.done.acquire(timeout=self.until_next_look(question)):
+            self.give_up(question)
+        if question.error:
+            raise question.error
+        return question.answer
+
+    def until_next_look(self, question: Question) -> float:
+        """Seconds; no deadline that is set meanwhile comes before."""
+        left = question.deadline - time.monotonic()
+        return max(0.0, min(left, self.PATIENCE, self.HANG))
+
+    def go_on(self, question: Question, result: Any) -> None:
+        """Have it wait for its next step. The lock is held."""
+        try:
+            step = question.steps.send(result)
+        except StopIteration as end:
+            question.end(end.value)
+            return
+        except Exception as error:  # noqa: BLE001 - `ask` raises it again
+            question.end(None, error)
+            return
+        gate = step.gate
+        if len(gate.hung) >= gate.MAX_HUNG:
+            text = f"{gate.name} hangs: {gate.MAX_HUNG} calls have not returned"
+            question.end(None, Error(503, text, "HANG"))
+            return
+        question.step, question.deadline = step, time.monotonic() + self.PATIENCE
+        gate.lanes[step.preferred].append(question)
+
+    def give_up(self, question: Question) -> None:
+        """Raise Error if its time is over."""
+        with self.lock:
+            if time.monotonic() < question.deadline:
+                return
+            step, gate = question.step, question.step.gate
+            if question in gate.lanes[step.preferred]:
+                gate.lanes[step.preferred].remove(question)
+                text = f"{gate.name} is busy: no turn within 4 seconds"
+                raise Error(503, text, "PATIENCE")
+            if question in gate.running:
+                gate.running.remove(question)
+                gate.hung.add(question)
+                self.threads -= 1
+                step.settle(None)
+                self.wake()
+                text = f"{gate.name} hangs: a call has not returned within 10 seconds"
+                raise Error(503, text, "HANG")
+
+    def wake(self) -> None:
+        """See to it that a free thread looks for what may run. The lock is held."""
+        if not any(any(gate.lanes) and gate.is_open() for gate in self.gates):
+            return
+        if self.idle:
+            self.idle.pop().release()
+        elif self.threads < self.most:
+            try:
+                _thread.start_new_thread(self.work, ())
+                self.threads += 1
+            except RuntimeError:  # the next question tries again
+                log("ERROR", "thread", error="no thread to be had")
+
+    def take(self) -> Question | None:
+        """Begin the step whose turn it is. The lock is held."""
+        for gate in filter(Gate.is_open, self.gates):
+            for question in [*gate.lanes[gate.turn], *gate.lanes[not gate.turn]]:
+                step = question.step
+                try:
+                    if not step.admit():
+                        continue
+                except Error as error:
+                    gate.lanes[step.preferred].remove(question)
+                    question.end(None, error)
+                    continue
+                gate.lanes[step.preferred].remove(question)
+                gate.turn = not step.preferred
+                gate.running.add(question)
+                question.deadline = time.monotonic() + self.HANG
+                self.wake()  # another may have become possible with this one
+                return question
+        return None
+
+    def work(self) -> None:
+        """Run steps for ever, or until one has hung."""
+        woken = threading.Lock()
+        woken.acquire()
+        while True:
+            with self.lock:
+                question = self.take()
+                if not question:
+                    self.idle.append(woken)
+            if not question:
+                woken.acquire()
+                continue
+            result = error = None
+            try:
+                result = question.step.run()
+            except BaseException as raised:  # noqa: BLE001 - `ask` raises it again
+                error = raised
+            with self.lock:
+                gate = question.step.gate
+                if question in gate.hung:  # it came back after all, to nobody
+                    gate.hung.remove(question)
+                    self.wake()
+                    return
+                gate.running.remove(question)
+                question.step.settle(result)
+                if error:
+                    question.end(None, error)
+                else:
+                    self.go_on(question, result)
+
+
 # --- Logins ------------------------------------------------------------------------------------
 
 
 class Logins:
-    """What is asked of PAM and of the accounts, each question in its turn.
+    """What is asked of the accounts and then of PAM: `ask` takes what the other three return.
 
     The turns at PAM are as many as there are processors: a check keeps one of them busy. To ask
     whether an account is active is no login, has one turn of its own and delays none.
@@ -986,22 +1035,23 @@ class Logins:
         self.pam = Pam(settings.pam_service)
         self.accounts = Accounts(settings)
         self.throttle = Throttle(settings.max_failures, settings.failure_window, by_client)
-        self.turns = Gate("PAM", len(os.sched_getaffinity(0)))
+        self.checks = Gate("PAM", len(os.sched_getaffinity(0)))
         self.activity = Gate("PAM, asked whether accounts are active,", 1)
         self.lookups = Gate("The look-up of an account", 8)
+        self.ask = Turns(self.checks, self.activity, self.lookups).ask
 
-    def check(self, username: str, password: str, client: Client) -> tuple[str, Verdict]:
-        """The account's name as passwd has it, and the verdict; raises Error."""
-        account = self.lookups.ask(Call(partial(self.accounts.find, username)))
+    def check(self, username: str, password: str, client: Client) -> Steps:
+        """The account's name as passwd has it, and the Verdict; raises Error."""
+        account = yield Step(self.lookups, partial(self.accounts.find, username))
         who = account.name, client.network, not account.refusal
-        throttle = self.throttle
-        login = Call(
+        verdict = yield Step(
+            self.checks,
             partial(self.ask_pam, account, password, client.address),
-            partial(throttle.admit, *who),
-            partial(throttle.settle, *who),
-            preferred=(account.name, client.network) in throttle.usual,
+            partial(self.throttle.admit, *who),
+            partial(self.throttle.settle, *who),
+            preferred=self.throttle.is_usual(account.name, client.network),
         )
-        return account.name, self.turns.ask(login)
+        return account.name, verdict
 
     def ask_pam(self, account: Account, password: str, rhost: str) -> Verdict:
         """Of an account that is not served, PAM is asked about a name that no account has: so the
@@ -1027,24 +1077,24 @@ class Logins:
         except Error as error:
             raise Error(503, error.text, reason) from None
 
-    def describe(self, username: str) -> dict[str, Any] | None:
+    def describe(self, username: str) -> Steps:
         """What /user-info says of a served account, else None; raises Error."""
-        found = self.lookups.ask(Call(partial(self.accounts.describe, username)))
+        found = yield Step(self.lookups, partial(self.accounts.describe, username))
         if not found:
             return None
         row, locked, described = found
-        if locked:
-            return {**described, "active": False}
-        active = self.activity.ask(Call(partial(self.pam.is_active, row.pw_name)))
+        active = not locked
+        if active:
+            active = yield Step(self.activity, partial(self.pam.is_active, row.pw_name))
         return {**described, "active": active}
 
-    def probe(self) -> None:
-        """Raise Error unless a login could succeed now."""
-        account = self.lookups.ask(Call(self.accounts.check))
-        self.turns.ask(Call(partial(self.pam.probe, account)))
+    def probe(self) -> Steps:
+        """Raises Error unless a login could succeed now."""
+        account = yield Step(self.lookups, self.accounts.check)
+        yield Step(self.checks, partial(self.pam.probe, account))
 
 
-class Question:
+class Look:
     """One look at whether a login could succeed now; `error` is what came of it."""
 
     def __init__(self) -> None:
@@ -1055,28 +1105,28 @@ class Question:
 class Probe:
     """What /ready asks, once for all who ask while it is looked for: one leads, others follow."""
 
-    def __init__(self, look: Callable[[], None]) -> None:
-        self.look = look
+    def __init__(self, ask: Callable[[], None]) -> None:
+        self.ask = ask
         self.lock = threading.Lock()
-        self.current: Question | None = None
+        self.current: Look | None = None
 
-    def join(self, woken: threading.Event) -> tuple[Question, bool]:
-        """The question, and whether the one who joins is to lead; else `woken` is set for him."""
+    def join(self, woken: threading.Event) -> tuple[Look, bool]:
+        """The look, and whether the one who joins is to lead; else `woken` is set for him."""
         with self.lock:
             leads = self.current is None
-            question = self.current = self.current or Question()
+            look = self.current = self.current or Look()
             if not leads:
-                question.followers.append(woken)
-            return question, leads
+                look.followers.append(woken)
+            return look, leads
 
-    def lead(self, question: Question) -> None:
+    def lead(self, look: Look) -> None:
         try:
-            self.look()
+            self.ask()
         except Exception as error:  # noqa: BLE001 - each who asked raises it
-            question.error = error
+            look.error = error
         with self.lock:
             self.current = None
-        for woken in question.followers:
+        for woken in look.followers:
             woken.set()
 
 
@@ -1530,7 +1580,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def validate(self) -> dict[str, Any]:
         username, password = read_credentials(self.body)
         try:
-            username, verdict = self.server.logins.check(username, password, self.client)
+            logins = self.server.logins
+            username, verdict = logins.ask(logins.check(username, password, self.client))
         except Exception as exception:
             error = fault(exception)
             if error.status != 429:
@@ -1557,7 +1608,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         time.sleep(max(0.0, until - time.monotonic()))
 
     def user_info(self) -> dict[str, Any]:
-        described = self.server.logins.describe(read_query(self.head.query))
+        logins = self.server.logins
+        described = logins.ask(logins.describe(read_query(self.head.query)))
         return described or {"exists": False, "error": "User not found"}
 
     def health(self) -> dict[str, Any]:
@@ -1566,15 +1618,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def ready(self) -> dict[str, Any]:
         probe, woken = self.server.probe, self.here.woken
         woken.clear()
-        question, leads = probe.join(woken)
+        look, leads = probe.join(woken)
         if leads:
-            probe.lead(question)
+            probe.lead(look)
         else:
             self.enter(FOLLOWING)
             woken.wait()
             self.enter(RUNNING)
-        if question.error:
-            raise question.error
+        if look.error:
+            raise look.error
         return {"status": "ready"}
 
 
@@ -1614,7 +1666,7 @@ class Server(http.server.ThreadingHTTPServer):
         self.token = load_token(settings)
         self.tls = load_tls(settings)
         self.logins = Logins(settings, by_client=bool(self.token))
-        self.probe = Probe(self.logins.probe)
+        self.probe = Probe(lambda: self.logins.ask(self.logins.probe()))
         self.connections = Connections(settings.max_connections, settings.request_timeout)
         self.next_sweep = 0.0
         address = settings.host, settings.port

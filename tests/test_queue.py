@@ -5,7 +5,7 @@ import os
 import select
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -187,188 +187,209 @@ def test_with_eight_hung_calls_none_is_begun_and_ready_says_so(
     assert all(future.result().json["valid"] for future in logins)
 
 
-# --- the gate by itself ------------------------------------------------------------------------
+# --- the turns by themselves -------------------------------------------------------------------
 
 
-class Step(main.Call):
-    """A call that notes when it runs, and ends when `go` is set."""
+class Place:
+    """Turns with one gate, and what came of the questions asked there."""
 
-    def __init__(
-        self, name: str, order: list[str], go: threading.Event, preferred: bool = False
-    ) -> None:
-        super().__init__(self.step, preferred=preferred)
-        self.name, self.order, self.go = name, order, go
+    def __init__(self, places: int = 1) -> None:
+        self.gate = main.Gate("PAM", places)
+        self.turns = main.Turns(self.gate)
+        self.turns.PATIENCE = BOUND
+        self.order: list[str] = []  # in which the steps began
+        self.ends: list[str] = []  # in which they ended, and how
+        self.threads: list[threading.Thread] = []
 
-    def step(self) -> str:
-        self.order.append(self.name)
-        assert self.go.wait(BOUND)
-        return self.name
+    def ask(self, name: str, go: threading.Event, **step: Any) -> None:
+        """Ask a question of one step, which ends when `go` is set, in a thread of its own."""
+
+        def run() -> str:
+            self.order.append(name)
+            assert go.wait(BOUND)
+            return name
+
+        def steps() -> main.Steps:
+            return (yield main.Step(self.gate, run, **step))
+
+        def ask() -> None:
+            try:
+                self.ends.append(self.turns.ask(steps()))
+            except main.Error as error:
+                self.ends.append(f"{name}: {error.reason}")
+
+        self.threads.append(threading.Thread(target=ask))
+        self.threads[-1].start()
+
+    def ask_in_order(self, names: list[str], go: threading.Event) -> None:
+        """Ask these, the first of which runs; names with u are preferred."""
+        for number, name in enumerate(names):
+            self.ask(name, go, preferred=name.startswith("u"))
+            while not self.order or self.queued() < number:
+                time.sleep(0.001)
+
+    def queued(self) -> int:
+        return sum(map(len, self.gate.lanes))
+
+    def join(self) -> None:
+        for thread in self.threads:
+            thread.join(BOUND)
 
 
-def queued(gate: main.Gate) -> int:
-    return sum(map(len, gate.lanes))
+def until(event: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + BOUND
+    while not event():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
-def ask_in_order(gate: main.Gate, calls: list[Step], ends: list[str]) -> list[threading.Thread]:
-    """Ask for each in a thread of its own, the first of which runs; `ends` is how they ended."""
-
-    def ask(call: Step) -> None:
-        try:
-            ends.append(gate.ask(call))
-        except main.Error as error:
-            ends.append(f"{call.name}: {error.reason}")
-
-    threads = [threading.Thread(target=ask, args=(call,)) for call in calls]
-    for number, thread in enumerate(threads):
-        thread.start()
-        while not calls[0].order or queued(gate) < number:
-            time.sleep(0.001)
-    return threads
+@pytest.fixture
+def at_once() -> threading.Event:
+    event = threading.Event()
+    event.set()
+    return event
 
 
-def test_waiting_calls_are_served_in_order_of_arrival_and_two_lanes_take_turns() -> None:
-    gate, order, go = main.Gate("PAM", 1), list[str](), threading.Event()
-    names = ["first", "s1", "s2", "s3", "s4", "u1", "u2", "s5", "u3"]
-    calls = [Step(name, order, go, preferred=name.startswith("u")) for name in names]
-    threads = ask_in_order(gate, calls, [])
+def test_steps_that_wait_are_served_in_order_of_arrival_and_two_lanes_take_turns() -> None:
+    place, go = Place(), threading.Event()
+    place.ask_in_order(["first", "s1", "s2", "s3", "s4", "u1", "u2", "s5", "u3"], go)
     go.set()
-    for thread in threads:
-        thread.join(BOUND)
+    place.join()
+    order = place.order
     assert [name for name in order if name.startswith("s")] == ["s1", "s2", "s3", "s4", "s5"]
     assert [name for name in order if name.startswith("u")] == ["u1", "u2", "u3"]
-    places = [place for place, name in enumerate(order) if name.startswith("u")]
+    places = [number for number, name in enumerate(order) if name.startswith("u")]
     assert places in ([1, 3, 5], [2, 4, 6])
 
 
-def test_patience_is_that_of_each_call_by_itself() -> None:
-    gate, order, go, ends = main.Gate("PAM", 1), list[str](), threading.Event(), list[str]()
-    gate.PATIENCE = 0.5
-    runs, old, new = (Step(name, order, go) for name in ("runs", "old", "new"))
-    first, second = ask_in_order(gate, [runs, old], ends)
-    second.join(BOUND)
-    gate.PATIENCE = BOUND
-    third = threading.Thread(target=lambda: ends.append(gate.ask(new)))
-    third.start()
-    while not queued(gate):
-        time.sleep(0.001)
+def test_patience_is_that_of_each_step_by_itself() -> None:
+    place, go = Place(), threading.Event()
+    place.turns.PATIENCE = 0.5
+    place.ask_in_order(["runs", "old"], go)
+    place.threads[1].join(BOUND)
+    place.turns.PATIENCE = BOUND
+    place.ask("new", go)
+    until(lambda: place.queued() == 1)
     go.set()
-    first.join(BOUND)
-    third.join(BOUND)
-    assert (sorted(ends), order) == (["new", "old: PATIENCE", "runs"], ["runs", "new"])
+    place.join()
+    assert sorted(place.ends) == ["new", "old: PATIENCE", "runs"]
+    assert place.order == ["runs", "new"]
 
 
-def test_a_call_that_hangs_gives_its_place_to_the_next_at_once() -> None:
-    gate, order, ends = main.Gate("PAM", 1), list[str](), list[str]()
-    gate.PATIENCE = BOUND
-    hangs, goes_on = threading.Event(), threading.Event()
-    goes_on.set()
-    calls = [Step("hangs", order, hangs), Step("next", order, goes_on)]
-    first, second = ask_in_order(gate, calls, ends)
-    with pytest.raises(main.Error, match="hangs"):
-        gate.abandon(calls[0])
-    second.join(BOUND)
-    assert ends == ["next"]
-    assert (len(gate.hung), gate.threads) == (1, 1)
+def test_a_step_that_hangs_gives_its_place_to_the_next_at_once(at_once: threading.Event) -> None:
+    place, hangs = Place(), threading.Event()
+    place.turns.HANG = 0.5
+    place.ask("hangs", hangs)
+    until(lambda: place.order == ["hangs"])
+    place.ask("next", at_once)
+    place.join()
+    assert place.ends in (["next", "hangs: HANG"], ["hangs: HANG", "next"])
+    assert (len(place.gate.hung), place.turns.threads) == (1, 1)
     hangs.set()  # it comes back after all, to nobody, and its thread is one too many
-    while gate.hung:
-        time.sleep(0.001)
-    assert gate.ask(Step("after", order, goes_on)) == "after"
-    assert gate.threads == 1
-    calls[0].done.release()  # the asker of this test does not wait for its time
-    first.join(BOUND)
+    until(lambda: not place.gate.hung)
+    place.ask("after", at_once)
+    place.join()
+    assert place.ends[-1] == "after"
+    assert place.turns.threads == 1
 
 
-def test_one_that_waits_while_too_many_hang_begins_as_soon_as_one_is_back() -> None:
-    gate, order, ends = main.Gate("PAM", 1), list[str](), list[str]()
-    gate.PATIENCE, gate.MAX_HUNG = BOUND, 1
-    hangs, goes_on = threading.Event(), threading.Event()
-    goes_on.set()
-    calls = [Step("hangs", order, hangs), Step("next", order, goes_on)]
-    first, second = ask_in_order(gate, calls, ends)
-    with pytest.raises(main.Error, match="hangs"):
-        gate.abandon(calls[0])
-    while not gate.idle:  # the thread in its place has looked, and may begin nothing
-        time.sleep(0.001)
-    assert order == ["hangs"]
+def test_one_that_waits_while_too_many_hang_begins_as_soon_as_one_is_back(
+    at_once: threading.Event,
+) -> None:
+    place, hangs = Place(), threading.Event()
+    place.turns.HANG, place.gate.MAX_HUNG = 0.5, 1
+    place.ask("hangs", hangs)
+    until(lambda: place.order == ["hangs"])
+    place.ask("next", at_once)
+    place.threads[0].join(BOUND)
+    assert (place.ends, place.order) == (["hangs: HANG"], ["hangs"])
     hangs.set()
-    second.join(BOUND / 2)
-    assert ends == ["next"]
-    calls[0].done.release()
-    first.join(BOUND)
+    place.threads[1].join(BOUND / 2)
+    assert place.ends == ["hangs: HANG", "next"]
 
 
-def test_a_call_that_has_run_for_its_time_ends_with_an_error() -> None:
-    gate, order, ends = main.Gate("PAM", 1), list[str](), list[str]()
-    gate.PATIENCE, gate.HANG = 0.1, 0.5
-    hangs = threading.Event()
-    (asker,) = ask_in_order(gate, [Step("hangs", order, hangs)], ends)
-    asker.join(BOUND)
-    hangs.set()
-    assert ends == ["hangs: HANG"]
-
-
-def test_a_call_that_hangs_is_settled_when_its_time_is_over_and_not_again() -> None:
+def test_a_step_that_hangs_is_settled_when_its_time_is_over_and_not_again() -> None:
     """Else its login would count as being at PAM for ever, or twice."""
-    gate, order, ends, settled = main.Gate("PAM", 1), list[str](), list[str](), list[Any]()
-    gate.PATIENCE, gate.HANG = 0.1, 0.5
-    hangs = threading.Event()
-    call = Step("hangs", order, hangs)
-    call.settle = settled.append
-    (asker,) = ask_in_order(gate, [call], ends)
-    asker.join(BOUND)
-    assert (settled, gate.running) == ([None], set())
+    place, hangs, settled = Place(), threading.Event(), list[Any]()
+    place.turns.HANG = 0.5
+    place.ask("hangs", hangs, settle=settled.append)
+    place.join()
+    assert place.ends == ["hangs: HANG"]
+    assert (settled, place.gate.running) == ([None], set())
     hangs.set()
-    while gate.hung:
-        time.sleep(0.001)
+    until(lambda: not place.gate.hung)
     assert settled == [None]
 
 
-def test_a_call_that_raises_gives_back_its_turn() -> None:
-    gate, order, go = main.Gate("PAM", 1), list[str](), threading.Event()
-    go.set()
+def test_a_step_that_raises_gives_back_its_turn(at_once: threading.Event) -> None:
+    place = Place()
+
+    def steps() -> main.Steps:
+        yield main.Step(place.gate, lambda: 1 // 0)
+
     for _ in range(3):
         with pytest.raises(ZeroDivisionError):
-            gate.ask(main.Call(lambda: 1 // 0))
-    gate.ask(Step("right", order, go))
-    assert order == ["right"]
+            place.turns.ask(steps())
+    place.ask("right", at_once)
+    place.join()
+    assert place.order == ["right"]
 
 
-def test_calls_that_become_possible_together_are_begun_together() -> None:
+def test_a_question_goes_from_step_to_step_in_one_thread_while_nobody_else_asks() -> None:
+    """To hand it on would cost more than the step, and another's thread none at all."""
+    first, second = main.Gate("first", 1), main.Gate("second", 1)
+    turns = main.Turns(first, second)
+
+    def steps() -> main.Steps:
+        one = yield main.Step(first, threading.get_ident)
+        two = yield main.Step(second, threading.get_ident)
+        return one, two
+
+    for _ in range(20):
+        one, two = turns.ask(steps())
+        assert one == two
+    assert turns.threads <= 2
+
+
+def test_what_the_steps_raise_between_two_turns_reaches_the_asker() -> None:
+    place = Place()
+
+    def steps() -> main.Steps:
+        yield main.Step(place.gate, lambda: None)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        place.turns.ask(steps())
+    assert not place.gate.running
+
+
+def test_steps_that_become_possible_together_are_begun_together() -> None:
     """The end of one lets two in: the thread that takes the first wakes another one for the
     second."""
-    gate, order, go = main.Gate("PAM", 2), list[str](), threading.Event()
-    held, allowed = threading.Event(), [1]
-    first, *others = (Step(name, order, go) for name in ("first", "second", "third"))
-    first.go = held
-    for call in (first, *others):
-        call.admit = lambda: allowed[0] > 0
-        call.settle = lambda _: allowed.append(allowed.pop() + 2)
-    threads = [threading.Thread(target=gate.ask, args=(call,)) for call in (first, *others)]
-    threads[0].start()
-    while order != ["first"]:
-        time.sleep(0.001)
+    place, held, go, allowed = Place(2), threading.Event(), threading.Event(), [1]
+    rules = {"admit": lambda: allowed[0] > 0, "settle": lambda _: allowed.append(allowed.pop() + 2)}
+    place.ask("first", held, **rules)
+    until(lambda: place.order == ["first"])
     allowed[0] = 0
-    for thread in threads[1:]:
-        thread.start()
-    while queued(gate) < 2 or not gate.idle:  # the free thread has looked, and waits
-        time.sleep(0.001)
+    for name in ("second", "third"):
+        place.ask(name, go, **rules)
+    until(lambda: place.queued() == 2 and bool(place.turns.idle))  # one has looked, and waits
     held.set()
-    deadline = time.monotonic() + BOUND
-    while len(order) < 3:
-        assert time.monotonic() < deadline, "one waits although a thread is free"
-        time.sleep(0.001)
+    until(lambda: len(place.order) == 3)
     go.set()
-    for thread in threads:
-        thread.join(BOUND)
+    place.join()
 
 
-def test_a_call_that_may_never_run_ends_at_its_turn_and_costs_none() -> None:
+def test_a_step_that_may_never_run_ends_at_its_turn_and_costs_none(
+    at_once: threading.Event,
+) -> None:
     def refuse() -> bool:
-        raise main.Error(429, "no")
+        raise main.Error(429, "no", "NEVER")
 
-    gate, order, go = main.Gate("PAM", 1), list[str](), threading.Event()
-    go.set()
-    with pytest.raises(main.Error, match="no"):
-        gate.ask(main.Call(lambda: order.append("refused"), admit=refuse))
-    assert gate.ask(Step("right", order, go)) == "right"
-    assert order == ["right"]
+    place = Place()
+    place.ask("refused", at_once, admit=refuse)
+    place.join()
+    place.ask("right", at_once)
+    place.join()
+    assert place.ends == ["refused: NEVER", "right"]
+    assert place.order == ["right"]
