@@ -48,7 +48,8 @@ install: python root  ## install it as a systemd service; also updates and repai
 	@systemctl --quiet enable $(UNIT)
 	@systemctl reset-failed $(UNIT) 2>/dev/null || true
 	@systemctl restart $(UNIT) || { \
-		journalctl --unit=$(UNIT) --lines=5 --output=cat --no-pager; \
+		journalctl --sync; \
+		journalctl --unit=$(UNIT) --lines=20 --output=cat --no-pager; \
 		echo "It does not start. When that is mended, run 'sudo make install' again" >&2; exit 1; }
 	@$(APP)/venv/bin/python -c "$$PROBE" \
 		"$$(systemctl show --property=StatusText --value $(UNIT))"
