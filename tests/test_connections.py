@@ -10,6 +10,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -247,10 +248,22 @@ def test_a_held_refusal_is_not_closed_to_make_room(start: Start) -> None:
         assert refused.answer().json["valid"] is False
 
 
-def full(wire: Wire) -> None:
+def asleep(service: Service) -> bool:
+    """Whether none of its threads runs, or would if there were a processor for it (proc(5))."""
+    for task in Path(f"/proc/{service.process.pid}/task").iterdir():
+        try:
+            state = (task / "stat").read_text().rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+            return False
+        if state != "S":
+            return False
+    return True
+
+
+def full(service: Service, wire: Wire) -> None:
     """Ask without taking an answer, until neither side can send any more."""
     wire.socket.setblocking(False)
-    while select.select([], [wire.socket], [], 0.5)[1]:
+    while select.select([], [wire.socket], [], 0.5)[1] or not asleep(service):
         with contextlib.suppress(BlockingIOError):
             wire.socket.send(HEALTH * 100)
 
@@ -259,7 +272,7 @@ def test_one_that_does_not_take_its_answer_for_a_second_makes_room(start: Start)
     service = start(MAX_CONNECTIONS=2, REQUEST_TIMEOUT=60, FAIL_DELAY=3, LOG_LEVEL="INFO")
     with contextlib.ExitStack() as stack:
         slow = stack.enter_context(Wire(service))
-        full(slow)
+        full(service, slow)
         (refused,) = held(service, stack, 1)
         assert service.request("GET", "/health").status == 200
         until_broken(slow, HEALTH)
@@ -274,7 +287,7 @@ def test_an_idle_one_that_has_waited_longer_goes_before_one_that_takes_no_answer
         idle = stack.enter_context(Wire(service)).send(HEALTH)
         idle.answer()
         slow = stack.enter_context(Wire(service))
-        full(slow)
+        full(service, slow)
         assert service.request("GET", "/health").status == 200
         assert idle.closed()
 
@@ -291,10 +304,10 @@ def narrow(service: Service) -> Wire:
 def test_right_logins_come_through_beside_many_who_take_no_answer(start: Start) -> None:
     service = start(LOG_LEVEL="ERROR", REQUEST_TIMEOUT=60, MAX_CONNECTIONS=16)
     with contextlib.ExitStack() as stack:
-        parallel(full, [stack.enter_context(narrow(service)) for _ in range(16)])
+        parallel(partial(full, service), [stack.enter_context(narrow(service)) for _ in range(16)])
         for _ in range(4):
             assert service.validate("des", right("des")).json["valid"] is True
-            full(stack.enter_context(narrow(service)))  # takes the place again
+            full(service, stack.enter_context(narrow(service)))  # takes the place again
 
 
 # --- What the system has no more of
