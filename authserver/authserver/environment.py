@@ -66,6 +66,8 @@ def is_loopback(host: str) -> bool:
 def read_base_url(text: str) -> str:
     """An origin: scheme, host and perhaps a port. Lower case, without the scheme's own port."""
     must = "must be the public address without a path, as https://login.example.org"
+    if not re.fullmatch(r"[!-~]+", text):  # urlsplit drops line ends and tabs
+        raise ValueError(must)
     try:
         url = urlsplit(text)
         host, port = url.hostname, url.port
@@ -73,7 +75,7 @@ def read_base_url(text: str) -> str:
         raise ValueError(must) from None
     if url.scheme not in ("http", "https") or not host or url.username or url.path not in ("", "/"):
         raise ValueError(must)
-    if url.query or url.fragment or not re.fullmatch(r"[a-z0-9.:-]+", host):
+    if url.query or url.fragment or port == 0 or not re.fullmatch(r"[a-z0-9.:-]+", host):
         raise ValueError(must)
     if url.scheme == "http" and not is_loopback(host):
         raise ValueError("must begin with https:// (http is for localhost only)")
@@ -115,9 +117,12 @@ def read_database_url(text: str) -> dict[str, Any]:
     if not re.match(r"(sqlite|postgres|postgresql)://", text):
         raise ValueError("must begin with sqlite:// or postgres://")
     try:
-        return dict(dj_database_url.parse(text))
+        found: dict[str, Any] = dict(dj_database_url.parse(text))
     except ValueError:
         raise ValueError("cannot be read; it is SCHEME://USER:PASSWORD@HOST:PORT/NAME") from None
+    if "sqlite" in found["ENGINE"] and found["NAME"] in ("", ":memory:"):
+        raise ValueError("must name a file: sqlite:///FILE")  # each connection had its own memory
+    return found
 
 
 def read_email_url(text: str) -> dict[str, Any]:
@@ -152,11 +157,14 @@ def read_networks(text: str) -> tuple[Network, ...]:
 def read_group_map(text: str) -> dict[str, str]:
     must = 'must be JSON, as {"admin": "admins"}'
     try:
-        found = json.loads(text)
+        rows = json.loads(text, object_pairs_hook=tuple)
     except ValueError:
         raise ValueError(must) from None
-    if not isinstance(found, dict) or not all(isinstance(v, str) and v for v in found.values()):
+    if not isinstance(rows, tuple) or not all(isinstance(v, str) and v for _, v in rows):
         raise ValueError(must)
+    found = dict(rows)
+    if len(found) < len(rows):
+        raise ValueError("must name each group of the NAS once")
     return found
 
 
@@ -179,7 +187,10 @@ SETTINGS = (
         "BASE_URL", read_base_url, "http://localhost:8000",
         "public address, without a path; https unless it is this machine's own",
     ),
-    Setting("HOST", str, "127.0.0.1", "address that `serve` listens on"),
+    Setting(
+        "HOST", partial(read_matching, r"[A-Za-z0-9.:%_-]+", "an address or a host name"),
+        "127.0.0.1", "address that `serve` listens on",
+    ),
     Setting("PORT", partial(read_number, 1, 65535), "8000", "its port"),
     Setting("WORKERS", partial(read_number, 1, 64), "1", "how many processes answer"),
     Setting("DATA_DIR", str, "/var/lib/authserver", "folder of the SQLite file and of secret_key"),

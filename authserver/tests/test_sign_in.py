@@ -175,9 +175,13 @@ def test_next_is_followed_within_the_server(server: Server, jane: User, path: st
         "http://localhost@evil.example/",
         "https://localhost/",
         "ftp://localhost/",
+        "//",
+        " //",
+        "{other_scheme}/account/",
     ],
 )
 def test_next_is_not_followed_elsewhere(server: Server, jane: User, wanted: str) -> None:
+    wanted = wanted.format(other_scheme=server.base.replace("http:", "https:"))
     answer = server.browser().submit(LOGIN, login="jane", password=PASSWORD, next=wanted)
     assert answer.status_code == 302
     assert answer.headers["location"] == "/"

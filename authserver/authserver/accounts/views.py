@@ -24,11 +24,12 @@ from authserver.waits import leave_after, results_of
 
 def next_url(request: HttpRequest) -> str:
     """Where to go on after signing in: only within `BASE_URL`, else the first page."""
-    wanted: str = request.POST.get("next") or request.GET.get("next") or ""
-    host = urlsplit(settings.BASE_URL).netloc
-    if url_has_allowed_host_and_scheme(wanted, {host}, require_https=settings.HTTPS):
-        return wanted
-    return "/"
+    wanted: str = (request.POST.get("next") or request.GET.get("next") or "").strip()
+    base = urlsplit(settings.BASE_URL)
+    if not url_has_allowed_host_and_scheme(wanted, {base.netloc}) or wanted.startswith("//"):
+        return "/"
+    origin = urlsplit(wanted)[:2]  # Django would let pass another scheme, too
+    return wanted if origin in (("", ""), base[:2]) else "/"
 
 
 def login_page(request: HttpRequest, page: dict[str, Any], status: int = 200) -> HttpResponse:
