@@ -154,6 +154,23 @@ def test_nothing_is_taken_from_the_query(browser: Browser, application: RelyingP
     assert application.exchange(code).status_code == 200
 
 
+def test_a_form_in_parts_is_no_form(browser: Browser, application: RelyingParty) -> None:
+    """RFC 6749, 3.2 and appendix B: application/x-www-form-urlencoded."""
+    code = application.code(browser)
+    parts = {
+        "grant_type": "authorization_code",
+        "code": code,
+        "redirect_uri": application.redirect_uri,
+        "code_verifier": application.verifier,
+        "client_id": application.client_id,
+        "client_secret": application.secret,
+    }
+    answer = application.http.post(TOKEN, files={k: (None, v) for k, v in parts.items()})
+    assert refused(answer, 401, "invalid_client")
+    answer = application.http.post(TOKEN, data=parts)
+    assert answer.status_code == 200
+
+
 def test_json_is_no_form(application: RelyingParty) -> None:
     answer = application.http.post(TOKEN, json={"grant_type": "authorization_code"})
     assert refused(answer, 401, "invalid_client")

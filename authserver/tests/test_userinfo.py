@@ -132,6 +132,13 @@ def test_the_token_never_comes_in_the_query(browser: Browser, application: Relyi
     assert application.http.post(USERINFO, params=query).status_code == 401
 
 
+def test_a_form_in_parts_brings_no_token(browser: Browser, application: RelyingParty) -> None:
+    """RFC 6750, 2.2: application/x-www-form-urlencoded only."""
+    token = application.tokens(browser)["access_token"]
+    answer = application.http.post(USERINFO, files={"access_token": (None, token)})
+    assert answer.status_code == 401
+
+
 def test_two_tokens_are_malformed(browser: Browser, application: RelyingParty) -> None:
     token = application.tokens(browser)["access_token"]
     header = {"Authorization": f"Bearer {token}"}

@@ -24,9 +24,17 @@ def single(parameters: QueryDict) -> dict[str, str]:
     return {name: str(value) for name, value in parameters.items() if value}
 
 
+def body_form(request: HttpRequest) -> QueryDict:
+    """The form in a request's body, in the one type that OAuth2 knows (RFC 6749, appendix B;
+    RFC 6750, 2.2); empty where there is none."""
+    if request.content_type != "application/x-www-form-urlencoded":
+        return QueryDict()
+    return request.POST
+
+
 def client_and_form(request: HttpRequest) -> tuple[Application, dict[str, str]]:
     """Who sends a request, and the form in its body; raises OAuthError."""
-    form = single(request.POST)
+    form = single(body_form(request))
     return authenticate(form, request.headers.get("Authorization", "")), form
 
 

@@ -6,7 +6,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from authserver.oidc import tokens
 from authserver.oidc.claims import claims_of
 from authserver.oidc.errors import OAuthError, bad_request
-from authserver.oidc.http import endpoint, error_response, public_clients
+from authserver.oidc.http import body_form, endpoint, error_response, public_clients
 from authserver.oidc.models import Token
 from authserver.waits import results_of
 
@@ -21,7 +21,7 @@ class TokenRefused(Exception):
 def bearer_of(request: HttpRequest) -> str:
     """The token, in the header or in the form of a POST; never in the query."""
     header = request.headers.get("Authorization", "")
-    in_form = request.POST.getlist("access_token") if request.method == "POST" else []
+    in_form = body_form(request).getlist("access_token")
     if len(in_form) > 1 or (header and in_form):
         raise bad_request("There is more than one token.")
     if in_form:
