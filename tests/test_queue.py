@@ -196,7 +196,7 @@ class Place:
     def __init__(self, places: int = 1) -> None:
         self.gate = main.Gate("PAM", places)
         self.turns = main.Turns(self.gate)
-        self.turns.PATIENCE = BOUND
+        self.turns.PATIENCE = self.turns.HANG = BOUND
         self.order: list[str] = []  # in which the steps began
         self.ends: list[str] = []  # in which they ended, and how
         self.threads: list[threading.Thread] = []
