@@ -149,6 +149,15 @@ class Model(Fields, ModelAdmin):
         context = {"title": title[:1].upper() + title[1:], **(extra_context or {})}
         return super().changelist_view(request, context)
 
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        """Whether the address of the list may ask for rows by `lookup`.
+
+        Only by what the list shows or offers: Django lets it ask by every column of the model, and
+        so a secret could be guessed letter by letter.
+        """
+        shown = {*self.list_display, *self.list_filter, self.date_hierarchy}
+        return lookup.partition("__")[0] in shown and super().lookup_allowed(lookup, value, request)
+
     def get_urls(self) -> list[URLPattern]:
         run = self.admin_site.admin_view(require_POST(self.run_tool))
         name = f"{self.opts.app_label}_{self.opts.model_name}_tool"
