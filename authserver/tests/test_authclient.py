@@ -1,5 +1,6 @@
 """The client `checkpassword`: its modes, what it believes, and how it ends."""
 
+import base64
 import json
 import os
 import subprocess
@@ -381,7 +382,15 @@ def test_a_password_goes_by_https_only(key: Path) -> None:
     assert run(*arguments, three=b"maria\0x\0t\0").returncode == 2
 
 
-@pytest.mark.parametrize("content", [None, "no key", signing.make_private_key()])
+def of_unknown_kind() -> str:
+    """A public key whose algorithm (an object identifier, RFC 8017) nobody knows."""
+    head, *lines, foot = signing.public_pem(signing.make_private_key()).strip().split("\n")
+    rsa = bytes.fromhex("2a864886f70d010101")
+    der = base64.b64decode("".join(lines)).replace(rsa, rsa[:-1] + b"\x63")
+    return "\n".join([head, base64.b64encode(der).decode(), foot])
+
+
+@pytest.mark.parametrize("content", [None, "no key", signing.make_private_key(), of_unknown_kind()])
 def test_a_key_that_is_none_is_a_misuse(
     server: Server, tmp_path: Path, content: str | None
 ) -> None:

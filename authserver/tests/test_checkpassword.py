@@ -3,7 +3,9 @@
 import base64
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -197,6 +199,9 @@ BAD: list[dict[str, Any]] = [
     {"content": b"x", "headers": {"Content-Type": "text/plain"}},
     {"data": {"password": "x"}},
     {"data": {"username": ["a", "b"]}},
+    {"content": b"x", "headers": {"Content-Type": "multipart/form-data"}},
+    {"content": b"x", "headers": {"Content-Type": b"multipart/form-data; boundary=\xff"}},
+    {"data": {"username": "maria", **{f"field{n}": "x" for n in range(1000)}}},
     {"headers": {"Authorization": "Basic !!!"}},
     {"headers": {"Authorization": "Basic " + base64.b64encode(b"maria").decode()}},
     {"headers": {"Authorization": "Basic " + base64.b64encode(b"\xff:x").decode()}},
@@ -247,6 +252,22 @@ def test_too_many_refusals_are_429_before_403_and_after_404(server: Server) -> N
     assert ask(server, unknown, headers=headers).status_code == 404
     # the client is believed with the token only
     assert ask(server, {**fields, "password": "x"}).status_code == 401
+
+
+def test_two_workers_count_the_refusals_of_all_three_forms_together(serve: Any) -> None:
+    server = serve(WORKERS=2, MAX_FAILURES=4)
+    with server.database():
+        make_key(Domain.objects.create(name="localhost"), "jwt", "tests")
+    server.make_user("maria")
+    wrong = {"username": "maria", "password": "wrong one"}
+    forms = ({"json": wrong}, {"data": wrong}, {"auth": ("maria", "wrong one")})
+
+    def guess(number: int) -> int:
+        url = f"{server.base}/checkpassword/"  # each by a connection of its own
+        return httpx.post(url, **forms[number % 3], timeout=BOUND, trust_env=False).status_code
+
+    with ThreadPoolExecutor(12) as threads:
+        assert Counter(threads.map(guess, range(12))) == {401: 4, 429: 8}
 
 
 def test_what_basic_says_of_the_client_needs_the_token(server: Server) -> None:

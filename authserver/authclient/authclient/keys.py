@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
@@ -25,10 +26,13 @@ class Unwritable(Exception):
 
 def load(pem: bytes) -> RSAPublicKey:
     """The RSA key of a public key or a certificate in PEM; ValueError for anything else."""
-    if b"BEGIN CERTIFICATE" in pem:
-        key: Any = x509.load_pem_x509_certificate(pem).public_key()
-    else:
-        key = load_pem_public_key(pem)
+    try:
+        if b"BEGIN CERTIFICATE" in pem:
+            key: Any = x509.load_pem_x509_certificate(pem).public_key()
+        else:
+            key = load_pem_public_key(pem)
+    except UnsupportedAlgorithm as error:  # which is no ValueError
+        raise ValueError(str(error)) from None
     if not isinstance(key, RSAPublicKey):
         raise ValueError("not an RSA key")
     return key

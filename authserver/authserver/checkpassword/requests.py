@@ -8,7 +8,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
+from django.core.exceptions import SuspiciousOperation
 from django.http import HttpRequest
+from django.http.multipartparser import MultiPartParserError
 from django.utils.crypto import constant_time_compare
 
 from authserver.http import client, read_address
@@ -75,7 +77,11 @@ def read_json(body: bytes) -> dict[str, Any]:
 def read_form(request: HttpRequest) -> dict[str, Any]:
     if request.encoding and request.encoding.lower().replace("_", "-") != "utf-8":
         raise BadRequest("The form is not in UTF-8")
-    for name, values in request.POST.lists():
+    try:
+        lists = request.POST.lists()
+    except (MultiPartParserError, SuspiciousOperation):  # the second: too many fields or files
+        raise BadRequest("The form cannot be read") from None
+    for name, values in lists:
         if len(values) > 1:
             raise BadRequest(f"{name!r} is given twice")
     return split_scopes(request.POST.dict())
