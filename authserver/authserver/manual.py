@@ -17,8 +17,9 @@ from authserver.environment import APPCONFIG_DIR, SETTINGS
 WIDTH = 79
 ABOUT = "single sign-on for the accounts of a NAS or a small server"
 FORM = (
-    "Data goes to standard output, messages to standard error. What removes asks first, at a "
-    "terminal; --yes says yes. Options that take several values are repeated."
+    "Data goes to standard output, messages to standard error. Where a command asks first, --yes "
+    "says yes; without a terminal and without it that is a refusal. Options that take several "
+    "values are repeated."
 )
 EXIT_STATUS = (
     ("0", "done, also where nothing had to change"),

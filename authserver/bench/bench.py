@@ -33,6 +33,15 @@ GOALS = {
     "/checkpassword/, no password": None,
     "Docker token, service user": 3.0,
 }
+# what the client imports: the standard library's, PyJWT and cryptography
+IMPORTS = """
+import argparse, base64, dataclasses, http.client, ipaddress, json, os, re, signal, ssl, sys
+import tempfile, typing, urllib.parse, jwt
+from cryptography import exceptions, x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+"""
+STARTS, START_GOAL = 15, 2.5  # of the client, each; its time in that of IMPORTS
 Ask = Callable[[int], None]
 
 
@@ -67,6 +76,30 @@ def cost(served: Served, ask: Ask) -> float:
     for number in range(REQUESTS):
         ask(number)
     return (served.seconds() - before) * 1000 / REQUESTS
+
+
+def seconds_of(command: list[str]) -> float:
+    """Processor time of a program from start to exit, without anything on its stdin."""
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    usage = os.wait4(process.pid, 0)[2]
+    process.returncode = 0
+    return usage.ru_utime + usage.ru_stime
+
+
+def measure_client() -> None:
+    """The client without network, in a Python that only imports the same; the best of each."""
+    client = [str(Path(sys.executable).with_name("checkpassword")), "-m", "authext", "--jwtkey=k"]
+    commands = {
+        "python3 -c IMPORTS": [sys.executable, "-c", IMPORTS],
+        "checkpassword": [*client, "-u", "https://localhost/checkpassword/"],
+    }
+    best = dict.fromkeys(commands, 1e9)
+    for _ in range(STARTS):
+        for name, command in commands.items():
+            best[name] = min(best[name], seconds_of(command))
+    imports, whole = best.values()
+    print("\nstart to exit, ms CPU: " + ", ".join(f"{n} {v * 1000:.0f}" for n, v in best.items()))
+    print(f"the client in its imports: {whole / imports:.2f} (goal {START_GOAL})")
 
 
 def main() -> None:
@@ -108,6 +141,7 @@ def main() -> None:
         for number in range(10_000):
             login(number)
         print(f"memory after 10,000 logins more: {server.megabytes():.0f} MB")
+        measure_client()
     finally:
         server.stop()
         yardstick.stop()
