@@ -1,6 +1,8 @@
 """What the documents and lists say is what the code has."""
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -45,5 +47,14 @@ def test_requirements_are_those_of_the_project_with_hashes() -> None:
 
 def test_the_version_is_the_same_everywhere() -> None:
     assert PROJECT["project"]["version"] == __version__
-    for name in ("Dockerfile", "docker-compose.yml", ".env.example", "CHANGELOG.md"):
+    names = ("Dockerfile", "docker-compose.yml", ".env.example", "CHANGELOG.md", "debian/changelog")
+    for name in names:
         assert __version__ in (HERE / name).read_text(), name
+
+
+def test_the_clients_man_page_has_its_options() -> None:
+    page = (HERE / "debian/checkpassword.1").read_text().replace("\\-", "-")
+    option = re.compile(r"(?<![\w-])--?[a-z][a-z-]*")
+    command = [str(Path(sys.executable).with_name("checkpassword")), "--help"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert set(option.findall(said)) == set(option.findall(page))

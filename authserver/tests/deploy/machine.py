@@ -1,7 +1,7 @@
 """A Debian with systemd, booted by systemd-nspawn: a machine to install on.
 
 What it writes is in memory: when it ends, nothing is left. It is made of a tree that debootstrap
-builds once, with the packages of requirements.txt, so it needs no network.
+builds once, with all that is installed on it later, so it needs no network.
 """
 
 import contextlib
@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -26,13 +27,14 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "auth
 MIRROR = os.environ.get("DEBIAN_MIRROR", "http://deb.debian.org/debian")
 SOURCE = "/root/ugos-auth-proxy"  # where a machine has the repository
 REQUIREMENTS = ROOT / "authserver/requirements.txt"
-PACKAGES = "systemd,systemd-sysv,sudo,make,curl,ca-certificates,openssl,python3-venv"
-BUILD = """
+BASE = """
 set -e
 debootstrap --variant=minbase --include=$PACKAGES $SUITE $TREE $MIRROR
 rm -f $TREE/var/cache/apt/archives/*.deb
 echo nas > $TREE/etc/hostname
 echo '127.0.0.1 localhost nas' > $TREE/etc/hosts
+"""
+WHEELS = """\
 mkdir $TREE/var/lib/wheels
 cp $REQUIREMENTS $TREE/var/lib/wheels
 cp /etc/ssl/certs/ca-certificates.crt $TREE/var/lib/wheels/build-machine.crt
@@ -42,6 +44,37 @@ chroot $TREE env -i PATH=/usr/bin:/bin LC_ALL=C.UTF-8 PIP_CERT=/var/lib/wheels/b
     --requirement /var/lib/wheels/requirements.txt --dest /var/lib/wheels; rm -r /tmp/venv'
 printf '[global]\\nno-index = true\\nfind-links = /var/lib/wheels\\n' > $TREE/etc/pip.conf
 """
+BUILD_TOOLS = """\
+chroot $TREE env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 \
+    DEBIAN_FRONTEND=noninteractive sh -ec 'apt-get -q update
+    apt-get -qy install --no-install-recommends build-essential debhelper dh-python lintian'
+"""
+ARCHIVES = """\
+cp -L /etc/resolv.conf $TREE/etc/resolv.conf
+chroot $TREE env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 sh -ec 'apt-get -q update
+    apt-get -qy satisfy --no-install-recommends --download-only \
+    "adduser, ca-certificates, python3, python3-cryptography, python3-jwt, tzdata"'
+"""
+
+
+class Kind(NamedTuple):
+    """What a machine is for: its packages from the start, and what else its tree is given."""
+
+    name: str
+    packages: str
+    build: str
+
+
+MACHINE = Kind(
+    "machine",
+    "systemd,systemd-sysv,sudo,make,curl,ca-certificates,openssl,python3-venv",
+    BASE + WHEELS,
+)
+# builds Debian packages
+BUILDER = Kind("builder", MACHINE.packages, MACHINE.build + BUILD_TOOLS)
+# as Debian's installer leaves one; apt has what the packages depend on
+FRESH = Kind("fresh", "systemd,systemd-sysv,curl", BASE + ARCHIVES)
+
 # systemd wants a cgroup2 tree of its own, whatever this host has in /sys/fs/cgroup
 BOOT = """
 set -e
@@ -67,25 +100,26 @@ def child(pid: int) -> int:
     return int(Path(f"/proc/{pid}/task/{pid}/children").read_text())
 
 
-def tree(suite: str) -> Path:
+def tree(suite: str, kind: Kind) -> Path:
     """The files of a Debian, built where the cache has none; skips where this host cannot."""
     if os.geteuid():
         pytest.skip("needs root to boot a machine")
     if missing := [tool for tool in TOOLS if not shutil.which(tool)]:
         pytest.skip(f"needs {', '.join(missing)}: apt install debootstrap systemd-container")
-    recipe = hashlib.sha256((PACKAGES + BUILD + REQUIREMENTS.read_text()).encode()).hexdigest()
-    built = CACHE / f"machine-{suite}-{recipe[:12]}"
+    text = kind.packages + kind.build + REQUIREMENTS.read_text()
+    recipe = hashlib.sha256(text.encode()).hexdigest()
+    built = CACHE / f"{kind.name}-{suite}-{recipe[:12]}"
     CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / f"machine-{suite}.lock").open("w") as lock:
+    with (CACHE / f"{kind.name}-{suite}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not built.exists():
-            for old in CACHE.glob(f"machine-{suite}-*"):
+            for old in CACHE.glob(f"{kind.name}-{suite}-*"):
                 shutil.rmtree(old)
             new = built.with_suffix(".new")
-            given = {"PACKAGES": PACKAGES, "SUITE": suite, "TREE": new, "MIRROR": MIRROR}
+            given = {"PACKAGES": kind.packages, "SUITE": suite, "TREE": new, "MIRROR": MIRROR}
             given["REQUIREMENTS"] = REQUIREMENTS
             done = subprocess.run(
-                ["unshare", "--mount", "sh", "-c", BUILD],
+                ["unshare", "--mount", "sh", "-c", kind.build],
                 env={**os.environ, **{name: str(value) for name, value in given.items()}},
                 capture_output=True, text=True, check=False,
             )  # fmt: skip
@@ -97,9 +131,9 @@ def tree(suite: str) -> Path:
 class Machine:
     """A booted machine. Commands in it run as root, in authserver's folder; `close` ends it."""
 
-    def __init__(self, suite: str) -> None:
-        self.name = f"authserver-{suite}-{os.getpid()}"
-        env = {**os.environ, "NAME": self.name, "TREE": str(tree(suite))}
+    def __init__(self, suite: str, kind: Kind = MACHINE) -> None:
+        self.name = f"authserver-{kind.name}-{suite}-{os.getpid()}"
+        env = {**os.environ, "NAME": self.name, "TREE": str(tree(suite, kind))}
         with (
             tempfile.TemporaryDirectory() as folder,
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified,
@@ -119,7 +153,11 @@ class Machine:
                 self.close()
                 raise
         self.do(f"ip link set lo up 2>/dev/null || true; mkdir -p {SOURCE}/authserver")
-        clone(Path(f"/proc/{self.leader}/root{SOURCE}"))
+        clone(self.path(SOURCE))
+
+    def path(self, inside: str) -> Path:
+        """Where a file of the machine is for this host."""
+        return Path(f"/proc/{self.leader}/root{inside}")
 
     def await_boot(self, notified: socket.socket) -> int:
         """The process number of its init, once its systemd says that it is up (sd_notify(3))."""
