@@ -194,8 +194,8 @@ class Place:
     """Turns with one gate, and what came of the questions asked there."""
 
     def __init__(self, places: int = 1) -> None:
-        self.gate = main.Gate("PAM", places)
-        self.turns = main.Turns(self.gate)
+        self.gate, self.other = main.Gate("PAM", places), main.Gate("another", 1)
+        self.turns = main.Turns(self.gate, self.other)
         self.turns.PATIENCE = self.turns.HANG = BOUND
         self.order: list[str] = []  # in which the steps began
         self.ends: list[str] = []  # in which they ended, and how
@@ -210,7 +210,7 @@ class Place:
             return name
 
         def steps() -> main.Steps:
-            return (yield main.Step(self.gate, run, **step))
+            return (yield main.Step(**{"gate": self.gate, "run": run, **step}))
 
         def ask() -> None:
             try:
@@ -267,9 +267,11 @@ def test_patience_is_that_of_each_step_by_itself() -> None:
     place.turns.PATIENCE = 0.5
     place.ask_in_order(["runs", "old"], go)
     place.threads[1].join(BOUND)
-    place.turns.PATIENCE = BOUND
+    place.turns.PATIENCE, began = BOUND, time.monotonic()
     place.ask("new", go)
     until(lambda: place.queued() == 1)
+    (waits,) = place.gate.lanes[False]
+    assert began < waits.deadline - BOUND < time.monotonic()
     go.set()
     place.join()
     assert sorted(place.ends) == ["new", "old: PATIENCE", "runs"]
@@ -302,10 +304,12 @@ def test_one_that_waits_while_too_many_hang_begins_as_soon_as_one_is_back(
     until(lambda: place.order == ["hangs"])
     place.ask("next", at_once)
     place.threads[0].join(BOUND)
-    assert (place.ends, place.order) == (["hangs: HANG"], ["hangs"])
+    place.ask("other", at_once, gate=place.other)  # by a thread that looks at all gates
+    place.threads[2].join(BOUND)
+    assert place.order == ["hangs", "other"]
     hangs.set()
     place.threads[1].join(BOUND / 2)
-    assert place.ends == ["hangs: HANG", "next"]
+    assert place.ends == ["hangs: HANG", "other", "next"]
 
 
 def test_a_step_that_hangs_is_settled_when_its_time_is_over_and_not_again() -> None:
