@@ -279,6 +279,7 @@ def test_patience_is_that_of_each_step_by_itself() -> None:
 
 
 def test_a_step_that_hangs_gives_its_place_to_the_next_at_once(at_once: threading.Event) -> None:
+    threads = len(os.listdir("/proc/self/task"))
     place, hangs = Place(), threading.Event()
     place.turns.HANG = 0.5
     place.ask("hangs", hangs)
@@ -292,6 +293,7 @@ def test_a_step_that_hangs_gives_its_place_to_the_next_at_once(at_once: threadin
     place.ask("after", at_once)
     place.join()
     assert place.ends[-1] == "after"
+    until(lambda: len(os.listdir("/proc/self/task")) == threads + place.turns.threads)
     assert place.turns.threads == 1
 
 
