@@ -32,6 +32,8 @@ class JsonLines(logging.Formatter):
 def event_of(record: logging.LogRecord) -> str:
     """What happened. Django's own lines name paths, which may have a token in them, and values of
     the request: only their pattern is told."""
+    if record.name == "django.request":
+        return f"{record.name}: {getattr(record, 'status_code', '')}"
     if record.name.startswith("django.security"):
         return record.name
     if record.name.startswith("django"):

@@ -59,6 +59,7 @@ def test_no_secret_is_in_any_line_at_debug(used: tuple[Server, set[str]]) -> Non
         assert not any(form in text for form in forms), secret[:4]
     assert "Traceback" not in text
     assert "OperationalError" in text or "DatabaseError" in text
+    assert '"event": "django.request: 503"' in text
 
 
 def break_database(server: Server, token: str) -> None:
