@@ -382,6 +382,27 @@ def test_a_password_goes_by_https_only(key: Path) -> None:
     assert run(*arguments, three=b"maria\0x\0t\0").returncode == 2
 
 
+@pytest.mark.parametrize(
+    "url", ["https://a..b/", f"https://{'x' * 64}/", "https://[::1/", "https:"]
+)
+def test_a_url_that_is_none_is_a_misuse(key: Path, url: str) -> None:
+    arguments = ("-u", url, "--jwtkey", key)
+    assert run(*arguments, "-m", "authext", stdin="maria\nx\n").returncode == 3
+    djb = run(*arguments, three=b"maria\0x\0t\0")
+    assert djb.returncode == 2
+    assert "Traceback" not in djb.stderr
+
+
+def test_a_fault_is_never_a_wrong_password(server: Server, key: Path) -> None:
+    """An argument that is no UTF-8 is what nobody has thought of."""
+    arguments = (*endpoint(server, key), "--domain", os.fsdecode(b"\xff"))
+    for mode in ("init", "check"):
+        done = run("-m", mode, "-u", f"{server.base}/getkey/", *arguments[2:])
+        assert done.returncode == 3
+        assert "Traceback" not in done.stderr
+    assert run(*arguments, three=f"maria\0{PASSWORD}\0t\0".encode()).returncode == 111
+
+
 def of_unknown_kind() -> str:
     """A public key whose algorithm (an object identifier, RFC 8017) nobody knows."""
     head, *lines, foot = signing.public_pem(signing.make_private_key()).strip().split("\n")

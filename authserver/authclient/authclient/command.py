@@ -73,10 +73,15 @@ def read_token(path: str | None) -> str:
 def main() -> None:
     options = make_parser().parse_args()
     run = {"checkpassword": djb_mode, "init": key_mode, "check": key_mode}
-    sys.exit(run.get(options.mode, apache_mode)(options))
+    try:
+        status = run.get(options.mode, apache_mode)(options)
+    except Exception as error:  # noqa: BLE001  (Python's own 1 would mean a wrong password)
+        say(f"a fault in checkpassword: {type(error).__name__}")
+        status = djb.TEMPORARY if options.mode == "checkpassword" else OTHER
+    sys.exit(status)
 
 
-def say(error: Exception) -> None:
+def say(error: Exception | str) -> None:
     print(f"checkpassword: {error}", file=sys.stderr)
 
 

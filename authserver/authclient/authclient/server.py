@@ -52,6 +52,7 @@ class Server:
         try:
             url = urlsplit(self.url)
             _ = url.port
+            (url.hostname or "").encode("idna")  # an empty label, or one that is too long
         except ValueError:
             raise Misused("-u is no URL") from None
         if url.scheme not in ("http", "https") or not url.hostname or url.username is not None:
