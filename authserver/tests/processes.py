@@ -85,6 +85,13 @@ class Program:
         found = [json.loads(line) for line in self.lines[after:] if line.startswith("{")]
         return [line for line in found if line["event"] == name]
 
+    def count_of(self, event: str, at_least: int) -> int:
+        """How many lines there are of an event, once there are `at_least` so many: a line may come
+        after the answer that it is about."""
+        with self.written:
+            self.written.wait_for(lambda: self.ended or len(self.events(event)) >= at_least, BOUND)
+            return len(self.events(event))
+
     def stop(self) -> int:
         """End it by SIGTERM; its exit status."""
         if self.process.poll() is None:
