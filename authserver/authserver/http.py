@@ -2,7 +2,7 @@
 
 import ipaddress
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -32,6 +32,8 @@ def read_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 
 
 def is_trusted(address: str, networks: tuple[Network, ...]) -> bool:
+    if not networks:
+        return False
     try:
         found = read_address(address)
     except ValueError:
@@ -119,6 +121,15 @@ CSP = {
 }
 
 
+def policy(form_action: Iterable[str] = ()) -> str:
+    """The Content-Security-Policy, with origins that a form may go to beside our own."""
+    directives = {**CSP, "form-action": " ".join([CSP["form-action"], *form_action])}
+    return "; ".join(f"{name} {value}" for name, value in directives.items())
+
+
+POLICY = policy()
+
+
 class SecurityHeaders:
     """The headers of every response. A view may widen its own `form-action` by `form_action`."""
 
@@ -127,12 +138,8 @@ class SecurityHeaders:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response = self.get_response(request)
-        policy = dict(CSP)
-        for origin in getattr(response, "form_action", ()):
-            policy["form-action"] += f" {origin}"
-        response.setdefault(
-            "Content-Security-Policy", "; ".join(f"{k} {v}" for k, v in policy.items())
-        )
+        widened: Iterable[str] = getattr(response, "form_action", ())
+        response.setdefault("Content-Security-Policy", policy(widened) if widened else POLICY)
         if not response.streaming:
             response.setdefault("Content-Length", str(len(response.content)))
         response.setdefault("X-Content-Type-Options", "nosniff")

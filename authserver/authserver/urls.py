@@ -7,11 +7,11 @@ from authserver.health import health
 
 handler500 = "authserver.http.server_error"
 urlpatterns = [
+    path("", include("authserver.oidc.urls")),  # first: programs ask it most
     path("", include("authserver.accounts.urls")),
     path("", include("authserver.portal.urls")),
     path("admin/", admin.site.urls),
     path("", include("authserver.checkpassword.urls")),
-    path("", include("authserver.oidc.urls")),
     path("", include("authserver.registry.urls")),
     path("health/", health, name="health"),
 ]

@@ -3,8 +3,8 @@
 A view that needs what takes time (the NAS's answer, a slow password hash, its turn) raises a
 `Wait`. `Waits`, the outermost middleware, then lets the worker thread and the database connection
 go, awaits it on the event loop, and runs the request again; the view finds the result by
-`wait.of(request)`. A response that must not leave before a certain time (a refusal) has that time
-in `leave_at`, and is held here as well.
+`results_of(request)`. A response that must not leave before a certain time (a refusal) has that
+time in `leave_at`, and is held here as well.
 
 Whoever raises a Wait has written nothing yet, or what he wrote is meant to stand.
 """
@@ -64,7 +64,7 @@ def leave_after(request: HttpRequest, response: HttpResponse, seconds: float) ->
 
 
 class Waits:
-    """The outermost middleware (`asgi.py`), which alone runs on the event loop."""
+    """The outermost middleware (`handler.py`), which alone runs on the event loop."""
 
     def __init__(self, get_response: Callable[[HttpRequest], Awaitable[HttpResponse]]) -> None:
         self.get_response = get_response

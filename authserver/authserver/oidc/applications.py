@@ -124,10 +124,12 @@ def is_secret(application: Application, secret: str) -> bool:
     return bool(kept) and constant_time_compare(digest_of(secret), kept)
 
 
-def by_client_id(client_id: str) -> Application | None:
+def by_client_id(client_id: str, rows: "QuerySet[Application] | None" = None) -> Application | None:
+    """The application, among `rows` where they are given."""
     if not client_id.isascii() or not client_id.isalnum():
         return None
-    return Application.objects.filter(client_id=client_id).first()
+    among = Application.objects.all() if rows is None else rows
+    return next(iter(among.filter(client_id=client_id)), None)
 
 
 def find_application(client: str) -> Application | None:

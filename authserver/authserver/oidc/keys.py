@@ -22,7 +22,8 @@ def new_key(signs_from: datetime.datetime) -> dict[str, Any]:
 
 def signing_key() -> SigningKey:
     """The newest key that may sign by now."""
-    found = SigningKey.objects.filter(signs_from__lte=timezone.now()).order_by("signs_from").last()
+    keys = SigningKey.objects.only("private_pem")
+    found = keys.filter(signs_from__lte=timezone.now()).order_by("-signs_from").first()
     if found is None:
         raise RuntimeError("there is no key: run `authserver oidc rotate-key --now`")
     return found
@@ -33,7 +34,7 @@ def published_keys() -> list[SigningKey]:
     now = timezone.now()
     published: list[SigningKey] = []
     replaced_at: datetime.datetime | None = None  # by the next one, in the order of signing
-    for key in SigningKey.objects.order_by("-signs_from"):
+    for key in SigningKey.objects.defer("private_pem").order_by("-signs_from"):
         if replaced_at and replaced_at + HOUR <= now:
             break
         published.append(key)

@@ -83,9 +83,12 @@ def scope_of_application(application: Application, text: str) -> list[str]:
 
 def missing_permissions(application: Application, user: User) -> list[Permission]:
     """What an application requires and the user does not hold."""
+    # by the table between: most require nothing, and the other questions are not asked
+    if not Application.required_permissions.through.objects.filter(
+        application_id=application.pk
+    ).exists():
+        return []
     required = list(application.required_permissions.all())
-    if not required:
-        return []  # most require nothing: the second question is not asked
     held = set(held_by(user).values_list("pk", flat=True))
     return [permission for permission in required if permission.pk not in held]
 

@@ -122,12 +122,19 @@ def with_id_token(answer: dict[str, Any], grant: Grant, nonce: str = "") -> dict
 
 # --- Codes ---------------------------------------------------------------------------------------
 
+# What an exchange needs of the row of a code and of those behind it: see ROWS.
+GRANTS = Grant.objects.select_related("user", "session").only(
+    *("offline", "scope", "nonce", "authenticated_at", "amr", "redirect_uri", "code_challenge"),
+    *("code_used_at", "expires_at", "session__sid", "session__expires_at"),
+    *("user__identifier", "user__is_active", "user__source", "user__nas_uid"),
+)
+
 
 def exchange_code(application: Application, given: Exchange, results: Results) -> dict[str, Any]:
     """The answer to a code; raises OAuthError. One that fails leaves the code as it is."""
     now = timezone.now()
-    grants = Grant.objects.select_related("user", "session")
-    grant = grants.filter(code_digest=digest_of(given.code), application=application).first()
+    found = GRANTS.filter(code_digest=digest_of(given.code), application=application)
+    grant = next(iter(found), None)
     if grant is None:
         raise no_grant("The code is unknown, or it is another client's.")
     grant.application = application

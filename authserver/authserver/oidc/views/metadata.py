@@ -1,5 +1,7 @@
 """What applications read about the server: its metadata and its keys."""
 
+import json
+
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
@@ -50,11 +52,12 @@ METADATA = {
     "require_request_uri_registration": False,
     "authorization_response_iss_parameter_supported": True,
 }
+BODY = json.dumps(METADATA).encode()
 
 
 @endpoint("GET", "HEAD", origins=everyone)
 def metadata(request: HttpRequest) -> HttpResponse:
-    return JsonResponse(METADATA)
+    return HttpResponse(BODY, content_type="application/json")
 
 
 @endpoint("GET", "HEAD", origins=everyone)
