@@ -29,7 +29,7 @@ INSTALLED_APPS = [
     "authserver.registry",
 ]
 
-# From the outside in. `Waits` stands outside of all of them, since they use a thread (`handler.py`).
+# From the outside in. `Waits` stands outside of all of them, which use a thread (`handler.py`).
 MIDDLEWARE = [
     "authserver.waits.LetGo",
     "authserver.http.PublicAddress",

@@ -1,4 +1,7 @@
-"""The yardstick: bare Django views on the same server, without middleware or a database."""
+"""The yardsticks: bare Django views, without middleware or a database.
+
+`application` is how Django serves them; `ours` has authserver's way of running a request instead.
+"""
 
 import django
 from django.conf import settings
@@ -12,6 +15,7 @@ settings.configure(
 django.setup()
 
 from authserver import signing  # noqa: E402
+from authserver.handler import Handler, Threads  # noqa: E402
 
 KEY = signing.make_private_key()
 
@@ -26,3 +30,4 @@ def signature(request: HttpRequest) -> HttpResponse:
 
 urlpatterns = [path("bare/", bare), path("signature/", signature)]
 application = ASGIHandler()
+ours = Threads(Handler())

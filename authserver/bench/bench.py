@@ -1,26 +1,39 @@
-"""CPU per request of what others ask most, in bare Django views on the same server.
+"""What authserver costs, each figure beside its yardstick in the same run.
 
-    make -C authserver bench            SQLite
+    make -C authserver bench                            on SQLite
     make -C authserver bench BENCH=postgres://USER@HOST/EMPTY_DATABASE
+                                                        on PostgreSQL, with 100,000 users too
+    make -C authserver bench BENCH="--logins 1000"      shorter
 
-Each figure is the processor time of the server, as the kernel counts it, for REQUESTS requests
-over one connection; the best of ROUNDS rounds, interleaved with the yardstick's.
+CPU is the processor time of the server, as the kernel counts it, for REQUESTS requests over one
+connection; the best of ROUNDS rounds, in which all are asked in turns.
 """
 
-import base64
+import argparse
+import dataclasses
 import os
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from bench import client, crowd, guessing, load, peer
+from bench.questions import (
+    TOKEN,
+    Ask,
+    Made,
+    make_accounts,
+    oauth_questions,
+    open_http,
+    other_questions,
+)
+from bench.served import Served, check, serve, serve_bare
+
 ROUNDS, REQUESTS = 5, 200
-TICKS = os.sysconf("SC_CLK_TCK")
-# at most so many bare views (the goals), and whether it counts with the yardstick's signature
+PORT, BARE_PORT, OURS_PORT, PEER_PORT = 18000, 18001, 18002, 18003
+CODES = ROUNDS * REQUESTS
+FEW = 99  # users beside the one who is asked about
+# at most so many bare views: the goals
 GOALS = {
     "discovery": 1.2,
     "JWKS": 1.2,
@@ -28,170 +41,123 @@ GOALS = {
     "introspection": 2.5,
     "code exchange": 6.0,
     "refresh": 5.5,
-    "client credentials": None,
     "/checkpassword/, service user": 3.0,
-    "/checkpassword/, no password": None,
     "Docker token, service user": 3.0,
 }
-# what the client imports: the standard library's, PyJWT and cryptography
-IMPORTS = """
-import argparse, base64, dataclasses, http.client, ipaddress, json, os, re, signal, ssl, sys
-import tempfile, typing, urllib.parse, jwt
-from cryptography import exceptions, x509
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
-"""
-STARTS, START_GOAL = 15, 2.5  # of the client, each; its time in that of IMPORTS
-Ask = Callable[[int], None]
-
-
-class Served:
-    """A server of `application`, whose processor time and memory are read."""
-
-    def __init__(self, application: str, port: int) -> None:
-        command = [sys.executable, "-m", "uvicorn", application, "--port", str(port)]
-        options = ["--no-access-log", "--log-level", "warning", "--http", "httptools"]
-        self.begun = time.monotonic()
-        self.process = subprocess.Popen([*command, *options, "--no-proxy-headers"])
-
-    def seconds(self) -> float:
-        """User and system time so far (proc(5), /proc/pid/stat)."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
-
-    def megabytes(self) -> float:
-        """Its proportional set size."""
-        lines = Path(f"/proc/{self.process.pid}/smaps_rollup").read_text().splitlines()
-        pss = next(line for line in lines if line.startswith("Pss:"))
-        return int(pss.split()[1]) / 1024
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait()
+BARE = "bare view"
 
 
 def cost(served: Served, ask: Ask) -> float:
     """Processor milliseconds of one request."""
     before = served.seconds()
-    for number in range(REQUESTS):
-        ask(number)
+    for _ in range(REQUESTS):
+        ask()
     return (served.seconds() - before) * 1000 / REQUESTS
 
 
-def seconds_of(command: list[str]) -> float:
-    """Processor time of a program from start to exit, without anything on its stdin."""
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-    usage = os.wait4(process.pid, 0)[2]
-    process.returncode = 0
-    return usage.ru_utime + usage.ru_stime
+def yardsticks(port: int) -> dict[str, Ask]:
+    http = open_http(f"http://localhost:{port}")
+    return {name: partial(get, http, f"/{name}/") for name in ("bare", "signature")}
 
 
-def measure_client() -> None:
-    """The client without network, in a Python that only imports the same; the best of each."""
-    client = [str(Path(sys.executable).with_name("checkpassword")), "-m", "authext", "--jwtkey=k"]
-    commands = {
-        "python3 -c IMPORTS": [sys.executable, "-c", IMPORTS],
-        "checkpassword": [*client, "-u", "https://localhost/checkpassword/"],
-    }
-    best = dict.fromkeys(commands, 1e9)
-    for _ in range(STARTS):
-        for name, command in commands.items():
-            best[name] = min(best[name], seconds_of(command))
-    imports, whole = best.values()
-    print("\nstart to exit, ms CPU: " + ", ".join(f"{n} {v * 1000:.0f}" for n, v in best.items()))
-    print(f"the client in its imports: {whole / imports:.2f} (goal {START_GOAL})")
+def get(http: Any, path: str) -> None:
+    check(http.get(path))
+
+
+def measure_cpu(made: Made, folder: Path) -> None:
+    servers: list[Served] = []
+    try:
+        servers = [
+            serve(PORT),
+            serve_bare("application", BARE_PORT),
+            serve_bare("ours", OURS_PORT),
+        ]
+        http = open_http(f"http://localhost:{PORT}")
+        bare, ours = yardsticks(BARE_PORT), yardsticks(OURS_PORT)
+        work: dict[str, tuple[Served, Ask]] = {
+            BARE: (servers[1], bare["bare"]),
+            "the same, run as authserver does": (servers[2], ours["bare"]),
+            "bare view with an RS256 signature": (servers[1], bare["signature"]),
+        }
+        asked = {**oauth_questions(http, made.client), **other_questions(http, made)}
+        work |= {name: (servers[0], ask) for name, ask in asked.items()}
+        if peer.is_installed():
+            served, known = peer.serve_peer(PEER_PORT, folder, CODES)
+            servers.append(served)
+            peers = oauth_questions(open_http(f"http://localhost:{PEER_PORT}"), known)
+            work |= {f"oidc-provider: {name}": (served, ask) for name, ask in peers.items()}
+        best = dict.fromkeys(work, float("inf"))
+        for _ in range(ROUNDS):
+            for name, (served, ask) in work.items():
+                best[name] = min(best[name], cost(served, ask))
+    finally:
+        for served in servers:
+            served.stop()
+    show(best)
+
+
+def show(best: dict[str, float]) -> None:
+    print(f"{'CPU of one request':36}    ms   in bare views   goal")
+    for name, value in best.items():
+        goal = GOALS.get(name)
+        print(f"{name:36}{value:6.2f}{value / best[BARE]:12.1f}{goal or '':>14}")
+
+
+def measure_memory(made: Made, logins: int) -> None:
+    server = serve(PORT)
+    try:
+        print(f"\nstart to the first answer: {server.start_seconds:.1f} s")
+        print(f"memory then: {server.megabytes():.0f} MB (PSS)")
+        http = open_http(f"http://localhost:{PORT}")
+        login = other_questions(http, made)["/checkpassword/, service user"]
+        for _ in range(logins):
+            login()
+        print(f"memory after {logins:,} logins: {server.megabytes():.0f} MB")
+    finally:
+        server.stop()
 
 
 def main() -> None:
-    folder = tempfile.mkdtemp(prefix="authserver-bench-")
-    base = "http://localhost:18000"
+    parser = argparse.ArgumentParser(prog="bench.bench", description="What authserver costs.")
+    parser.add_argument("url", nargs="?", default="", help="of an empty database in PostgreSQL")
+    parser.add_argument("--logins", type=int, default=10_000, help="before memory is read again")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="authserver-bench-") as folder:
+        run(given.url, given.logins, Path(folder))
+
+
+def run(url: str, logins: int, folder: Path) -> None:
     os.environ |= {
         "DJANGO_SETTINGS_MODULE": "authserver.settings",
-        "DATA_DIR": folder,
-        "BASE_URL": base,
-        "PORT": "18000",
+        "DATA_DIR": str(folder),
+        "BASE_URL": f"http://localhost:{PORT}",
         "SECRET_KEY": "x" * 32,
         "LOG_LEVEL": "ERROR",
         "MAX_FAILURES": "0",
-        "CHECKPASSWORD_TOKEN": "x" * 16,
+        "CHECKPASSWORD_TOKEN": TOKEN,
+        **({"DATABASE_URL": url} if url else {}),
     }
-    if sys.argv[1:]:
-        os.environ["DATABASE_URL"] = sys.argv[1]
     import django
+    from django.core.management import call_command
+    from django.db import connections
 
     django.setup()
-    from django.core.management import call_command
-
+    # a pool would stay connected, and the database could not be copied
+    connections.settings["default"]["OPTIONS"].pop("pool", None)
     call_command("migrate", verbosity=0)
-    from bench.questions import make_questions
-
-    http, questions = make_questions(base)
-    server, yardstick = (
-        Served("authserver.asgi:application", 18000),
-        Served("bench.bare:application", 18001),
-    )
-    try:
-        wait_for(http, f"{base}/health/")
-        started = time.monotonic() - server.begun
-        wait_for(http, "http://localhost:18001/bare/")
-        memory = server.megabytes()
-        measure(http, server, yardstick, questions)
-        print(f"\nstart to the first answer: {started:.1f} s; memory then {memory:.0f} MB (PSS)")
-        login = questions["/checkpassword/, service user"]
-        for number in range(10_000):
-            login(number)
-        print(f"memory after 10,000 logins more: {server.megabytes():.0f} MB")
-        measure_client()
-    finally:
-        server.stop()
-        yardstick.stop()
-
-
-def wait_for(http: Any, url: str) -> None:
-    for _ in range(600):
-        try:
-            http.get(url)
-            return
-        except OSError:
-            time.sleep(0.1)
-        except Exception as error:
-            if "Connect" not in type(error).__name__:
-                raise
-            time.sleep(0.1)
-    raise SystemExit(f"{url} does not answer")
-
-
-def measure(http: Any, server: Served, yardstick: Served, questions: dict[str, Ask]) -> None:
-    best: dict[str, float] = {}
-    bare = {name: f"http://localhost:18001/{name}/" for name in ("bare", "signature")}
-
-    def note(name: str, value: float) -> None:
-        best[name] = min(value, best.get(name, value))
-
-    for _ in range(ROUNDS):
-        for name, url in bare.items():
-            note(name, cost(yardstick, partial(ask_yardstick, http, url)))
-        for name, ask in questions.items():
-            note(name, cost(server, ask))
-    unit = best["bare"]
-    print(f"{'':32}ms CPU   in bare views   goal")
-    for name, value in best.items():
-        goal = GOALS.get(name)
-        print(f"{name:32}{value:6.2f}{value / unit:12.1f}{goal or '':>14}")
-
-
-def ask_yardstick(http: Any, url: str, _number: int) -> None:
-    check(http.get(url))
-
-
-def check(answer: Any) -> None:
-    if answer.status_code != 200:
-        raise SystemExit(f"{answer.url}: {answer.status_code} {answer.text}")
-
-
-def basic(name: str, password: str) -> dict[str, str]:
-    text = base64.b64encode(f"{name}:{password}".encode()).decode()
-    return {"Authorization": f"Basic {text}"}
+    made = make_accounts(CODES + crowd.CODES + 1, FEW)
+    connections.close_all()
+    print(f"{'PostgreSQL' if url else 'SQLite'}; {os.cpu_count()} processors; peer: ", end="")
+    print(peer.version() if peer.is_installed() else "none, npm is not installed")
+    measure_cpu(made, folder)
+    load.measure_load(made)
+    guessing.measure_guessing()
+    measure_memory(made, logins)
+    client.measure_client()
+    if url:
+        codes = made.client.codes[CODES : CODES + crowd.CODES]
+        application = dataclasses.replace(made.client, codes=codes)
+        crowd.measure_crowd(url, dataclasses.replace(made, client=application))
 
 
 if __name__ == "__main__":

@@ -1,130 +1,186 @@
-"""The questions of the benchmark, and the accounts and codes that they need."""
+"""What a server is asked: the questions, and the accounts and codes that they need."""
 
 import datetime
 import secrets
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
-from django.utils import timezone
 
-from authserver.accounts.addresses import create_domain
-from authserver.accounts.groups import create_permission
-from authserver.accounts.models import Session
-from authserver.accounts.service_users import create_service_user
-from authserver.accounts.sessions import digest_of
-from authserver.accounts.users import create_user
-from authserver.domains.keys import make_key
-from authserver.oidc.applications import create_application
-from authserver.oidc.models import Application, Grant
-from authserver.oidc.tokens import s256
-from authserver.registry.registries import create_registry
-from bench.bench import REQUESTS, ROUNDS, basic, check
+from bench.served import basic, check
 
+Ask = Callable[[], None]
 CALLBACK = "https://app.example.org/callback"
 VERIFIER = "v" * 43
+SCOPE = "openid profile offline_access"
+PASSWORD = "a long password"
+TOKEN = "t" * 16  # of `/checkpassword/` without a password
 
 
-def make_codes(application: Application, session: Session, number: int) -> Iterator[str]:
-    """So many authorization codes, as a browser would have brought them."""
-    codes = [secrets.token_urlsafe(32) for _ in range(number)]
-    life = timezone.now() + datetime.timedelta(days=1)
-    Grant.objects.bulk_create(
-        Grant(
-            application=application,
-            user=session.user,
-            session=session,
-            offline=True,
-            scope="openid profile offline_access",
-            authenticated_at=timezone.now(),
-            amr="pwd",
-            code_digest=digest_of(code),
-            redirect_uri=CALLBACK,
-            code_challenge=s256(VERIFIER),
-            expires_at=life,
-        )
-        for code in codes
-    )
-    return iter(codes)
+@dataclass(frozen=True)
+class Client:
+    """An application at a provider: its credentials, its endpoints, codes to exchange."""
+
+    client_id: str
+    secret: str
+    codes: list[str]
+    token: str = "/o2/token/"
+    userinfo: str = "/o2/userinfo/"
+    introspect: str = "/o2/introspect/"
 
 
-def make_questions(base: str) -> tuple[httpx.Client, dict[str, Callable[[int], None]]]:
-    http = httpx.Client(timeout=30, trust_env=False)
-    user = create_user("maria", "Maria Example", "bench", password="a long password")  # noqa: S106
-    service, password = create_service_user(user, "scanner", "", "bench")
+@dataclass(frozen=True)
+class Made:
+    """What is in a database for the questions."""
+
+    client: Client
+    service_user: str
+    service_password: str
+    cookie: str = field(repr=False)  # of a browser that is signed in
+
+
+def make_accounts(codes: int, others: int = 0) -> Made:
+    """Make a user with all that belongs to it, in the database of this process; `others` more."""
+    from django.utils import timezone
+
+    from authserver.accounts.addresses import create_domain
+    from authserver.accounts.groups import create_permission
+    from authserver.accounts.models import Session
+    from authserver.accounts.service_users import create_service_user
+    from authserver.accounts.sessions import digest_of
+    from authserver.accounts.throttle import remember_client
+    from authserver.accounts.users import create_user
+    from authserver.domains.keys import make_key
+    from authserver.oidc.applications import create_application
+    from authserver.registry.registries import create_registry
+
+    user = create_user("maria", "Maria Example", "bench", password=PASSWORD)
+    remember_client(user, "127.0.0.1")
+    service, service_password = create_service_user(user, "scanner", "", "bench")
     domain = create_domain("localhost", "bench")
     make_key(domain, "jwt", "bench")
     create_registry("bench", name="R", client_id="r", domain=domain, user_namespaces=True)
-    permission = create_permission("photos", "Photos", "bench")
     application, secret = create_application(
         "bench",
         "bench",
         redirect_uris=[CALLBACK],
         grant_types=["authorization-code", "client-credentials"],
     )
-    application.permissions.add(permission)
+    application.permissions.add(create_permission("photos", "Photos", "bench"))
+    cookie = secrets.token_urlsafe(32)
     life = timezone.now() + datetime.timedelta(days=1)
-    session = Session.objects.create(digest="bench", user=user, expires_at=life)
-    codes = make_codes(application, session, ROUNDS * REQUESTS + 1)
-    header = basic(application.client_id, secret)
+    session = Session.objects.create(digest=digest_of(cookie), user=user, expires_at=life)
+    made = make_codes(application, session, codes)
+    for number in range(others):  # an administrator among them: no link of the first start
+        create_user(f"other-{number}", "", "bench", staff=number == 0)
+    client = Client(application.client_id, secret, made)
+    return Made(client, service.username, service_password, cookie)
+
+
+def make_codes(application: Any, session: Any, number: int) -> list[str]:
+    """So many authorization codes, as a browser would have brought them."""
+    from django.utils import timezone
+
+    from authserver.accounts.sessions import digest_of
+    from authserver.oidc.models import Grant
+    from authserver.oidc.tokens import s256
+
+    codes = [secrets.token_urlsafe(32) for _ in range(number)]
+    now = timezone.now()
+    Grant.objects.bulk_create(
+        Grant(
+            application=application,
+            user=session.user,
+            session=session,
+            offline=True,
+            scope=SCOPE,
+            authenticated_at=now,
+            amr="pwd",
+            code_digest=digest_of(code),
+            redirect_uri=CALLBACK,
+            code_challenge=s256(VERIFIER),
+            expires_at=now + datetime.timedelta(days=1),
+        )
+        for code in codes
+    )
+    return codes
+
+
+def open_http(base: str, host: str = "") -> httpx.Client:
+    """One connection to `base`; `host` where its public address is another."""
+    headers = {"Host": host} if host else {}
+    return httpx.Client(base_url=base, headers=headers, timeout=60, trust_env=False)
+
+
+def ask_token(http: httpx.Client, client: Client, **form: str) -> dict[str, Any]:
+    """The answer of the token endpoint."""
+    header = basic(client.client_id, client.secret)
+    answer = http.post(client.token, data=form, headers=header)
+    check(answer)
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def exchange_code(http: httpx.Client, client: Client, code: str) -> dict[str, Any]:
+    form = {"code": code, "redirect_uri": CALLBACK, "code_verifier": VERIFIER}
+    return ask_token(http, client, grant_type="authorization_code", **form)
+
+
+def oauth_questions(http: httpx.Client, client: Client) -> dict[str, Ask]:
+    """The token endpoint, userinfo and introspection: authserver's, or another provider's."""
+    header = basic(client.client_id, client.secret)
+    codes: Iterator[str] = iter(client.codes)
     tokens: dict[str, Any] = {}
 
-    def token(**form: str) -> dict[str, Any]:
-        answer = http.post(f"{base}/o2/token/", data=form, headers=header)
-        check(answer)
-        found: dict[str, Any] = answer.json()
-        return found
-
-    def exchange(_: int) -> None:
-        found = token(
-            grant_type="authorization_code",
-            code=next(codes),
-            redirect_uri=CALLBACK,
-            code_verifier=VERIFIER,
-        )
+    def exchange() -> None:
+        found = exchange_code(http, client, next(codes))
         tokens.setdefault("access", found["access_token"])
         tokens.setdefault("refresh", found["refresh_token"])
 
-    def refresh(_: int) -> None:
-        found = token(grant_type="refresh_token", refresh_token=tokens["refresh"])
+    def refresh() -> None:
+        form = {"grant_type": "refresh_token", "refresh_token": tokens["refresh"]}
+        found = ask_token(http, client, **form)
         tokens["refresh"] = found["refresh_token"]
 
-    def credentials(_: int) -> None:
-        token(grant_type="client_credentials")
+    def credentials() -> None:
+        ask_token(http, client, grant_type="client_credentials")
 
-    def get(path: str) -> Callable[[int], None]:
-        return lambda _: check(http.get(base + path))
-
-    def userinfo(_: int) -> None:
+    def userinfo() -> None:
         bearer = {"Authorization": f"Bearer {tokens['access']}"}
-        check(http.get(f"{base}/o2/userinfo/", headers=bearer))
+        check(http.get(client.userinfo, headers=bearer))
 
-    def introspect(_: int) -> None:
-        form = {"token": tokens["access"]}
-        check(http.post(f"{base}/o2/introspect/", data=form, headers=header))
+    def introspect() -> None:
+        answer = http.post(client.introspect, data={"token": tokens["access"]}, headers=header)
+        check(answer)
+        if not answer.json()["active"]:
+            raise SystemExit("a token that lives is said to have ended")
 
-    def checkpassword(_: int) -> None:
-        fields = {"username": service.username, "password": password}
-        check(http.post(f"{base}/checkpassword/", json=fields))
-
-    def without_password(_: int) -> None:
-        bearer = {"Authorization": f"Bearer {'x' * 16}"}
-        check(http.post(f"{base}/checkpassword/", json={"username": "maria"}, headers=bearer))
-
-    def docker(_: int) -> None:
-        query = "service=r&scope=repository:maria/app:pull,push"
-        login = basic(service.username, password)
-        check(http.get(f"{base}/docker/token/?{query}", headers=login))
-
-    return http, {
+    return {
         "code exchange": exchange,
         "refresh": refresh,
-        "discovery": get("/.well-known/openid-configuration"),
-        "JWKS": get("/o2/jwks/"),
         "userinfo": userinfo,
         "introspection": introspect,
         "client credentials": credentials,
-        "/checkpassword/, service user": checkpassword,
-        "/checkpassword/, no password": without_password,
-        "Docker token, service user": docker,
+    }
+
+
+def other_questions(http: httpx.Client, made: Made) -> dict[str, Ask]:
+    """What only authserver is asked."""
+    bearer = {"Authorization": f"Bearer {TOKEN}"}
+    login = {"username": made.service_user, "password": made.service_password}
+    header = basic(made.service_user, made.service_password)
+    scope = "service=r&scope=repository:maria/app:pull,push"
+    cookie = {"Cookie": f"authserver={made.cookie}"}
+    return {
+        "discovery": lambda: check(http.get("/.well-known/openid-configuration")),
+        "JWKS": lambda: check(http.get("/o2/jwks/")),
+        "/checkpassword/, service user": lambda: check(http.post("/checkpassword/", json=login)),
+        "/checkpassword/, no password": lambda: check(
+            http.post("/checkpassword/", json={"username": "maria"}, headers=bearer)
+        ),
+        "Docker token, service user": lambda: check(
+            http.get(f"/docker/token/?{scope}", headers=header)
+        ),
+        "page of a user's applications": lambda: check(http.get("/", headers=cookie)),
     }
