@@ -6,7 +6,7 @@ from urllib.parse import urljoin
 
 import httpx
 
-from tests.processes import BOUND, keep_secret
+from tests.processes import BOUND, LIMITS, keep_secret
 
 
 class FormReader(HTMLParser):
@@ -57,7 +57,7 @@ class Direct(httpx.HTTPTransport):
 
     def __init__(self, listening: str, address: str) -> None:
         self.listening = httpx.URL(listening)
-        super().__init__(local_address=address or None)
+        super().__init__(local_address=address or None, limits=LIMITS)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         url = request.url.copy_with(

@@ -10,7 +10,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 BOUND = 60.0  # seconds after which a wait for an event counts as failed
+# of clients: the server ends a connection that is idle for 5 seconds, and one that is used again in
+# that moment gets no answer
+LIMITS = httpx.Limits(keepalive_expiry=1.0)
 # what must not be in any line that any program of ours writes; tests may add to it
 SECRETS: set[str] = set()
 LOGGED: list[str] = []

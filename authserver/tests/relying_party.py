@@ -10,7 +10,7 @@ import httpx
 import jwt
 
 from tests.browser import Browser
-from tests.processes import BOUND, keep_secret
+from tests.processes import BOUND, LIMITS, keep_secret
 from tests.server import PASSWORD, Server
 
 if TYPE_CHECKING:
@@ -45,7 +45,9 @@ class RelyingParty:
         self.client_id = application.client_id
         self.is_public = application.is_public
         self.verifier = keep_secret(secrets.token_urlsafe(48))
-        self.http = httpx.Client(base_url=server.base, timeout=BOUND, trust_env=False)
+        self.http = httpx.Client(
+            base_url=server.base, timeout=BOUND, trust_env=False, limits=LIMITS
+        )
 
     def row(self) -> "Application":
         """Its row; only within `server.database()`."""

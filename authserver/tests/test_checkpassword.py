@@ -20,12 +20,12 @@ from authserver.accounts.models import Domain, EmailAlias, Permission, ServiceUs
 from authserver.accounts.service_users import create_service_user
 from authserver.accounts.users import set_active
 from authserver.domains.keys import make_key
-from tests.processes import BOUND, keep_secret
+from tests.processes import BOUND, LIMITS, keep_secret
 from tests.server import PASSWORD, Server
 
 TOKEN = keep_secret("the-token-of-checkpassword")
 SERVICE_PASSWORD = keep_secret("abcd-efgh-ijkl-mnop")
-HTTP = httpx.Client(timeout=BOUND, trust_env=False)
+HTTP = httpx.Client(timeout=BOUND, trust_env=False, limits=LIMITS)
 NO = {"authenticated": False, "authorized": False}
 
 

@@ -12,10 +12,10 @@ from authserver.accounts.models import Domain
 from authserver.domains.keys import make_key
 from authserver.registry.keys import make_key as make_registry_key
 from authserver.registry.models import DockerRegistry
-from tests.processes import BOUND
+from tests.processes import BOUND, LIMITS
 from tests.server import Server
 
-HTTP = httpx.Client(timeout=BOUND, trust_env=False)
+HTTP = httpx.Client(timeout=BOUND, trust_env=False, limits=LIMITS)
 
 
 @pytest.fixture(scope="module")

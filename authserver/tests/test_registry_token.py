@@ -23,10 +23,10 @@ from authserver.registry.models import (
     RegistryRefreshToken,
     RepoRight,
 )
-from tests.processes import BOUND, keep_secret
+from tests.processes import BOUND, LIMITS, keep_secret
 from tests.server import PASSWORD, Server
 
-HTTP = httpx.Client(timeout=BOUND, trust_env=False)
+HTTP = httpx.Client(timeout=BOUND, trust_env=False, limits=LIMITS)
 FAMILY, OPEN = "registry.example.org", "open.example.org"
 
 
