@@ -65,10 +65,12 @@ class Window:
         page.get_by_label("Name or e-mail address").fill(login)
         page.get_by_label("Password", exact=True).fill(password)
         page.get_by_role("button", name="Sign in").click()
+        page.wait_for_load_state()
         return page
 
     def click(self, name: str, role: Any = "button") -> None:
         self.page.get_by_role(role, name=name, exact=True).click()
+        self.page.wait_for_load_state()
 
     def heading(self) -> str:
         return self.page.get_by_role("heading", level=1).inner_text()

@@ -28,6 +28,7 @@ class Clicks:
         assert self.made <= 3
         found = self.page.get_by_role(role, name=name)  # type: ignore[arg-type]
         found.first.click()
+        self.page.wait_for_load_state()
 
 
 @pytest.fixture

@@ -27,7 +27,10 @@ IPHONE = (
 
 @pytest.fixture
 def application() -> Iterator[str]:
-    """A program that codes are sent to: its address. It answers each request with a word."""
+    """A program that codes are sent to: its address. It answers each request with a word.
+
+    Name it before `window`: it has to be there for as long as a browser may ask it for an icon.
+    """
 
     class Answer(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -69,7 +72,7 @@ def test_the_link_of_the_log_makes_the_first_administrator(serve: Serve, window:
 
 
 def test_a_nas_account_signs_in_agrees_and_ends_it(
-    serve: Serve, nas: Nas, window: Open, application: str
+    serve: Serve, nas: Nas, application: str, window: Open
 ) -> None:
     nas.add_user("nina")
     server = serve(**nas.settings)
@@ -107,7 +110,7 @@ def test_a_nas_account_signs_in_agrees_and_ends_it(
 
 
 def test_who_does_not_agree_goes_back_with_that(
-    server: Server, window: Open, application: str
+    server: Server, application: str, window: Open
 ) -> None:
     server.make_user("nora")
     photos = RelyingParty(
