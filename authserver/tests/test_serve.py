@@ -17,6 +17,7 @@ import pytest
 import uvicorn
 
 from authserver import protocol
+from authserver.accounts.management.commands.serve import listen
 from authserver.accounts.models import User
 from authserver.audit.models import Event
 from authserver.audit.record import record
@@ -372,3 +373,12 @@ def test_old_rows_are_cleared_by_serve_itself(serve: Serve) -> None:
             assert time.monotonic() < deadline
             time.sleep(0.05)
         assert Event.objects.filter(kind="login").exists()
+
+
+@pytest.mark.once
+def test_the_body_of_an_answer_does_not_wait_until_its_head_is_confirmed() -> None:
+    listener = listen("127.0.0.1", 0)
+    with listener, socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -84,5 +84,8 @@ def listen(host: str, port: int) -> socket.socket:
         )
     except OSError as error:
         stop(1, f"HOST, PORT: cannot listen on {host} port {port}: {error.strerror}")
+    # a connection inherits it (asyncio sets it only where it made the listening socket itself):
+    # else the body of an answer waits up to 40 ms until the client confirms its head
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listener.set_inheritable(True)
     return listener
