@@ -28,7 +28,13 @@ from authserver.domains.keys import make_key
 from authserver.domains.models import DomainKey
 from authserver.oidc.models import Application, DeviceCode, Grant, SigningKey, Token
 from authserver.registry import keys as registry_keys
-from authserver.registry.models import DockerRegistry, RegistryKey, RegistryRefreshToken
+from authserver.registry import registries
+from authserver.registry.models import (
+    DockerRegistry,
+    RegistryKey,
+    RegistryRefreshToken,
+    RepoRight,
+)
 from authserver.registry.tokens import make_refresh_token
 from tests.browser import Browser
 from tests.processes import keep_secret
@@ -581,3 +587,63 @@ def test_a_registry_and_rights_in_it_are_made_by_rules(server: Server, ada: Brow
         assert not repo.rights.exists()
         kinds = Event.objects.filter(application="Images", actor="ada")
         assert kinds.filter(kind="registry.right.revoked").exists()
+
+
+def test_all_rights_of_a_registry_are_edited_on_its_page(server: Server, ada: Browser) -> None:
+    zoe = server.make_user("zoe")
+    with server.database():
+        domain = addresses.create_domain("rights.example", "tests")
+        registry = registries.create_registry(
+            "tests", name="Rights", client_id="rights.example", domain=domain
+        )
+        group = groups.create_group("builders", "tests")
+        other = registries.create_registry(
+            "tests", name="Elsewhere", client_id="elsewhere", domain=domain
+        )
+        elsewhere = registries.create_repo(other, "x/*", "tests")
+        registries.change_rights(elsewhere, zoe, ["pull"], "tests", allowed=True)
+    path = f"/admin/registry/dockerregistry/{registry.pk}/change/"
+
+    def rights() -> set[tuple[str, str, frozenset[str]]]:
+        with server.database():
+            rows = RepoRight.objects.filter(repo__registry=registry)
+            return {
+                (row.repo.name, str(row.user or row.group or ""), row.actions)
+                for row in rows.select_related("repo", "user", "group")
+            }
+
+    rows = {
+        "form-TOTAL_FORMS": "3",
+        "form-0-repository": "family/*",
+        "form-0-user": "ZOE",
+        "form-0-may_pull": "on",
+        "form-0-may_push": "on",
+        "form-1-repository": "family/*",
+        "form-1-group": str(group.pk),
+        "form-1-may_pull": "on",
+        "form-2-repository": "public/app",
+        "form-2-may_pull": "on",
+    }
+    assert save(ada, path, **rows).status_code == 302
+    assert rights() == {
+        ("family/*", "zoe", frozenset({"pull", "push"})),
+        ("family/*", "builders", frozenset({"pull"})),
+        ("public/app", "", frozenset({"pull"})),
+    }
+    moved = {"form-0-repository": "tools/*", "form-0-may_push": None, "form-2-DELETE": "on"}
+    assert save(ada, path, **moved).status_code == 302
+    assert rights() == {
+        ("tools/*", "zoe", frozenset({"pull"})),
+        ("family/*", "builders", frozenset({"pull"})),
+    }
+    for wrong, said in (
+        ({"form-0-repository": "Not A Name"}, "in lower case"),
+        ({"form-0-user": "zoe", "form-0-group": str(group.pk)}, "make two of them"),
+    ):
+        answer = save(ada, path, **wrong)
+        assert answer.status_code == 200
+        assert said in answer.text
+    with server.database():
+        assert elsewhere.rights.get().actions == {"pull"}
+        kinds = set(Event.objects.filter(application="Rights", actor="ada").values_list("kind"))
+    assert {("registry.right.granted",), ("registry.right.revoked",)} <= kinds

@@ -12,6 +12,7 @@ urlpatterns = [
     path(
         "account/service-users/<int:number>/end/", views.end_service_user, name="end-service-user"
     ),
+    path("account/registries/", views.registries, name="registries"),
     path("account/sessions/", views.sessions, name="sessions"),
     path("account/sessions/end-others/", views.end_other_sessions, name="end-other-sessions"),
     path("account/sessions/<uuid:sid>/end/", views.end_session, name="end-session"),

@@ -25,6 +25,7 @@ from authserver.oidc.models import Application
 from authserver.oidc.scopes import sentences
 from authserver.portal.browsers import browser_of
 from authserver.portal.forms import PasswordForm, ServiceUserForm
+from authserver.registry.rights import places_of
 from authserver.registry.tokens import end_refresh_token, logins_of
 from authserver.waits import leave_after, results_of
 
@@ -45,8 +46,19 @@ def applications(request: HttpRequest) -> HttpResponse:
         url = link_of(application)
         host = urlsplit(url).netloc
         found.append({"name": application.name, "icon": application.icon, "url": url, "host": host})
-    page = {"page": "applications", "applications": found}
+    page = {
+        "page": "applications",
+        "applications": found,
+        "registries": places_of(signed_in(request)),
+    }
     return render(request, "portal/applications.html", page)
+
+
+@login_required
+@require_safe
+def registries(request: HttpRequest) -> HttpResponse:
+    page = {"page": "registries", "places": places_of(signed_in(request))}
+    return render(request, "portal/registries.html", page)
 
 
 @login_required

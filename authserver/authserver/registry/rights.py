@@ -1,12 +1,14 @@
 """What an account may do in a registry."""
 
+import shlex
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from authserver.accounts.models import User
-from authserver.registry.models import ACTIONS, DockerRegistry, RepoRight
+from authserver.registry.models import ACTIONS, REPOSITORY, DockerRegistry, RepoRight
 from authserver.registry.scopes import Scope, access_of
 
 EVERYTHING = frozenset(ACTIONS)
@@ -27,11 +29,18 @@ def holders(user: User | None) -> Q:
     return everybody | Q(user=user) | Q(group__users=user)
 
 
-def granted(registry: DockerRegistry, user: User | None, names: Iterable[str]) -> dict[str, Any]:
+def granted(
+    registry: DockerRegistry, user: User | None, names: Iterable[str]
+) -> dict[str, frozenset[str]]:
     """By the names of repos: the actions that were granted there."""
     rights = RepoRight.objects.filter(
         holders(user), repo__registry=registry, repo__name__in=set(names)
     )
+    return by_name(rights)
+
+
+def by_name(rights: "QuerySet[RepoRight]") -> dict[str, frozenset[str]]:
+    """By the names of repos: the actions that those rights give together."""
     found: dict[str, frozenset[str]] = {}
     for right in rights.select_related("repo"):
         found[right.repo.name] = found.get(right.repo.name, NOTHING) | right.actions
@@ -84,3 +93,38 @@ def access(
         sure[scope] = found
     entries = (access_of(scope, sure[scope] or NOTHING) for scope in scopes)
     return [entry for entry in entries if entry]
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a user may do in a registry: in the repositories of those names (`family/*`: in all
+    below), and `everywhere`. `login` is the command line that logs him in."""
+
+    registry: DockerRegistry
+    login: str
+    everywhere: list[str]
+    repositories: list[tuple[str, list[str]]]
+
+
+def places_of(user: User) -> list[Place]:
+    """The registries in which a user may do something."""
+    found = [place_of(registry, user) for registry in DockerRegistry.objects.all()]
+    return [place for place in found if place.everywhere or place.repositories]
+
+
+def place_of(registry: DockerRegistry, user: User) -> Place:
+    everywhere = EVERYTHING if user.is_staff else for_everybody(registry)
+    given = by_name(RepoRight.objects.filter(holders(user), repo__registry=registry))
+    if registry.user_namespaces and REPOSITORY.fullmatch(user.identifier_key):
+        given[f"{user.identifier_key}/*"] = EVERYTHING
+    repositories = [
+        (name, in_order(actions))
+        for name, actions in sorted(given.items())
+        if not actions <= everywhere
+    ]
+    login = f"docker login --username {shlex.quote(user.identifier)} {registry.client_id}"
+    return Place(registry, login, in_order(everywhere), repositories)
+
+
+def in_order(actions: frozenset[str]) -> list[str]:
+    return [action for action in ACTIONS if action in actions]

@@ -13,6 +13,8 @@ from authserver.accounts.models import Refusal, User
 from authserver.accounts.throttle import name_digest
 from authserver.oidc import consent
 from authserver.oidc.models import SigningKey
+from authserver.registry import registries
+from authserver.registry.tokens import make_refresh_token
 from tests.pages.chromium import DESKTOP, PHONE, Window
 from tests.relying_party import RelyingParty
 from tests.server import Server
@@ -36,6 +38,7 @@ FOR_USERS = (
     "/account/",
     "/account/password/",
     "/account/service-users/",
+    "/account/registries/",
     "/account/sessions/",
     "/device/",
     "/device/?user_code=WRONG-CODE",
@@ -68,6 +71,7 @@ FOR_ADMINISTRATORS = (
     "/admin/oidc/grant/",
     "/admin/oidc/signingkey/KEY/change/",
     "/admin/oidc/token/",
+    "/admin/registry/dockerregistry/REGISTRY/change/",
     "/admin/registry/dockerrepo/add/",
 )
 
@@ -83,6 +87,13 @@ def places(server: Server) -> dict[str, str]:
         alias = addresses.create_alias("maria.example", domain, maria, "tests")
         addresses.set_delivery_mailbox(maria, alias, "tests")
         groups.join(maria, [groups.create_group("family", "tests")], "tests")
+        registry = registries.create_registry(
+            "tests", name="Family", client_id="registry.example.org", domain=domain,
+            user_namespaces=True, allow_unauthenticated_pull=True,
+        )  # fmt: skip
+        repo = registries.create_repo(registry, "family/*", "tests")
+        registries.change_rights(repo, maria, ["pull", "push"], "tests", allowed=True)
+        make_refresh_token(registry, maria, None, "docker", "192.0.2.1")
         permission = groups.create_permission("router.admin", "Manage the router", "tests")
         service_users.create_service_user(maria, "", "Thunderbird on the laptop", "tests")
         for _ in range(3):
@@ -107,6 +118,7 @@ def places(server: Server) -> dict[str, str]:
         "DEVICE": f"/device/?user_code={code}",
         "USER": str(maria.pk),
         "KEY": key,
+        "REGISTRY": str(registry.pk),
     }
 
 

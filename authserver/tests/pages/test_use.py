@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import httpx
 import pytest
 from playwright.sync_api import expect
 
@@ -163,6 +164,40 @@ def test_a_device_password_is_shown_once_and_ends(server: Server, window: Open) 
     one.click("End dora-1")
     expect(page.get_by_role("status")).to_contain_text("dora-1 has ended")
     assert browser.post("/checkpassword/", json=asked).status_code == 401
+
+
+def test_docker_logs_in_by_the_line_that_is_shown_and_is_ended(
+    server: Server, window: Open
+) -> None:
+    server.make_user("dan")
+    with server.database():
+        from authserver.accounts.addresses import create_domain
+        from authserver.registry.registries import create_registry
+
+        domain = create_domain("registry.example", "tests")
+        create_registry(
+            "tests", name="Family", client_id="r.example", domain=domain, user_namespaces=True
+        )
+    one = window(server, viewport=PHONE)
+    page = one.sign_in("dan")
+    page.get_by_role("link", name=re.compile("Family")).click()
+    assert one.heading() == "Docker images"
+    line = page.get_by_role("group", name="Log in").inner_text()
+    assert line == "docker login --username dan r.example"
+    assert page.get_by_text("r.example/dan/*").is_visible()
+    asked = {"service": line.split()[-1], "offline_token": "true", "client_id": "docker"}
+    url = f"{server.base}/docker/token/"
+    answer = httpx.get(url, params=asked, auth=("dan", PASSWORD), trust_env=False)
+    form = {
+        "service": "r.example",
+        "grant_type": "refresh_token",
+        "refresh_token": keep_secret(answer.json()["refresh_token"]),
+    }
+    assert httpx.post(url, data=form, trust_env=False).status_code == 200
+    one.open("/account/sessions/")
+    one.click("End the login at Family")
+    expect(page.get_by_role("status")).to_have_text("The login at Family has ended.")
+    assert httpx.post(url, data=form, trust_env=False).status_code == 401
 
 
 def test_a_password_is_changed_by_who_knows_it(server: Server, window: Open) -> None:
