@@ -9,7 +9,7 @@ from django.core.handlers.exception import convert_exception_to_response
 
 from authserver.waits import Waits
 
-KEPT = 8  # threads
+MOST = 16  # threads, as many as a pool has database connections (settings.py)
 
 
 class Handler(ASGIHandler):
@@ -28,23 +28,23 @@ class Handler(ASGIHandler):
 
 
 class Threads:
-    """The threads in which requests run: one has one at a time, and the next takes it over.
+    """The threads in which requests run: each has one to itself while there are enough, and shares
+    it with others that wait for the NAS, or for a refusal's time, while there are not.
 
     Replaces a new thread for each request, Django's own way, and so a new database connection:
-    two thirds of what a small request costs with SQLite.
+    two thirds of what a small request costs with SQLite, and without a bound.
     """
 
     def __init__(self, application: Any) -> None:
         self.application = application
-        self.free: list[ThreadPoolExecutor] = []
+        self.executors = [ThreadPoolExecutor(1, "request") for _ in range(MOST)]
+        self.requests = [0] * MOST  # that each has now
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        thread = self.free.pop() if self.free else ThreadPoolExecutor(1, "request")
+        least = self.requests.index(min(self.requests))
+        self.requests[least] += 1
         try:
-            async with ThreadSensitiveContext(executor=thread):
+            async with ThreadSensitiveContext(executor=self.executors[least]):
                 await self.application(scope, receive, send)
         finally:
-            if len(self.free) < KEPT:
-                self.free.append(thread)
-            else:
-                thread.shutdown(wait=False)
+            self.requests[least] -= 1
