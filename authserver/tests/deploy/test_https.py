@@ -19,15 +19,16 @@ NAME = "login.example.org"
 Proxy = Callable[[Server, int, Path], Program]
 
 
-def certificate(folder: Path) -> None:
-    """An authority (ca.pem), and a certificate of it for NAME (cert.pem, key.pem)."""
+def certificate(folder: Path, name: str = f"DNS:{NAME}") -> None:
+    """An authority (ca.pem), and a certificate of it (cert.pem, key.pem) for a name or address, in
+    the form of OpenSSL's subjectAltName."""
     make = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
     for line in (
         f"req -x509 {make} -subj /CN=home -keyout ca.key -out ca.pem",
-        f"req {make} -subj /CN={NAME} -keyout key.pem -out request.pem",
+        f"req {make} -subj /CN=login -keyout key.pem -out request.pem",
         "x509 -req -in request.pem -CA ca.pem -CAkey ca.key -days 2 -extfile names -out cert.pem",
     ):
-        (folder / "names").write_text(f"subjectAltName=DNS:{NAME}\n")
+        (folder / "names").write_text(f"subjectAltName={name}\n")
         subprocess.run(["openssl", *line.split()], cwd=folder, check=True, capture_output=True)
 
 
