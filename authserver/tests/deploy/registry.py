@@ -18,9 +18,9 @@ from authserver.registry.models import ACTIONS, DockerRegistry
 from tests.databases import AUTHSERVER
 from tests.deploy.nas import block
 from tests.deploy.test_https import certificate, replaced
-from tests.processes import BOUND, Program, free_port
+from tests.processes import BOUND, Program, free_port, keep_secret
 from tests.programs.test_registry import make_image
-from tests.server import Server
+from tests.server import PASSWORD, Server
 
 SERVICE = "registry.example.org"
 DOCUMENT = (Path(__file__).resolve().parents[2] / "docs/registry.md").read_text()
@@ -85,7 +85,6 @@ class Place:
         )
         try:
             self.server.make_user("jane")
-            self.follow("authserver group create family")
             self.follow(documented(0))
             self.follow(documented(1))
             self.serve_registry(behind)
@@ -165,3 +164,15 @@ class Place:
             standing = NasStanding.objects.filter(user__identifier=name)
             before = timezone.now() - datetime.timedelta(hours=1)
             assert standing.update(answered_at=before, failed_at=None, asking_until=None) == 1
+
+    def token(self, name: str, scope: str) -> str:
+        """A token for the registry; without a name one of everybody's."""
+        answer = httpx.get(
+            f"{self.server.base}/docker/token/",
+            params={"service": SERVICE, "scope": scope},
+            auth=(name, PASSWORD) if name else None,
+            verify=self.trusted,
+            trust_env=False,
+            timeout=BOUND,
+        )
+        return keep_secret(str(answer.json()["token"]))

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
-import httpx
 import pytest
 from dxf import DXF, DXFBase
 from dxf.exceptions import DXFUnauthorizedError
@@ -157,16 +156,8 @@ def test_who_is_locked_on_the_nas_amid_a_push_pushes_no_more(place: Place, nas: 
 def oras(place: Place, name: str = "", actions: str = "pull") -> OrasClient:
     """oras for maria/notes. It keeps its first token, which is for a look, even where the registry
     wants one to push: so it is given its token."""
-    answer = httpx.get(
-        f"{place.server.base}/docker/token/",
-        params={"service": SERVICE, "scope": f"repository:maria/notes:{actions}"},
-        auth=(name, PASSWORD) if name else None,
-        verify=place.trusted,
-        trust_env=False,
-        timeout=BOUND,
-    )
     client = OrasClient(hostname=place.address, tls_verify=str(place.authority))
-    client.auth.set_token_auth(keep_secret(answer.json()["token"]))
+    client.auth.set_token_auth(place.token(name, f"repository:maria/notes:{actions}"))
     return client
 
 
