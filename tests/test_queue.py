@@ -198,6 +198,7 @@ class Place:
         self.turns = main.Turns(self.gate, self.other)
         self.turns.PATIENCE = self.turns.HANG = BOUND
         self.order: list[str] = []  # in which the steps began
+        self.ran_in: dict[str, int] = {}  # the thread of each
         self.ends: list[str] = []  # in which they ended, and how
         self.threads: list[threading.Thread] = []
 
@@ -205,6 +206,7 @@ class Place:
         """Ask a question of one step, which ends when `go` is set, in a thread of its own."""
 
         def run() -> str:
+            self.ran_in[name] = threading.get_native_id()
             self.order.append(name)
             assert go.wait(BOUND)
             return name
@@ -279,7 +281,6 @@ def test_patience_is_that_of_each_step_by_itself() -> None:
 
 
 def test_a_step_that_hangs_gives_its_place_to_the_next_at_once(at_once: threading.Event) -> None:
-    threads = len(os.listdir("/proc/self/task"))
     place, hangs = Place(), threading.Event()
     place.turns.HANG = 0.5
     place.ask("hangs", hangs)
@@ -293,7 +294,7 @@ def test_a_step_that_hangs_gives_its_place_to_the_next_at_once(at_once: threadin
     place.ask("after", at_once)
     place.join()
     assert place.ends[-1] == "after"
-    until(lambda: len(os.listdir("/proc/self/task")) == threads + place.turns.threads)
+    until(lambda: not Path(f"/proc/self/task/{place.ran_in['hangs']}").exists())
     assert place.turns.threads == 1
 
 
