@@ -590,7 +590,7 @@ def test_a_registry_and_rights_in_it_are_made_by_rules(server: Server, ada: Brow
 
 
 def test_all_rights_of_a_registry_are_edited_on_its_page(server: Server, ada: Browser) -> None:
-    zoe = server.make_user("zoe")
+    zita = server.make_user("zita")
     with server.database():
         domain = addresses.create_domain("rights.example", "tests")
         registry = registries.create_registry(
@@ -601,7 +601,7 @@ def test_all_rights_of_a_registry_are_edited_on_its_page(server: Server, ada: Br
             "tests", name="Elsewhere", client_id="elsewhere", domain=domain
         )
         elsewhere = registries.create_repo(other, "x/*", "tests")
-        registries.change_rights(elsewhere, zoe, ["pull"], "tests", allowed=True)
+        registries.change_rights(elsewhere, zita, ["pull"], "tests", allowed=True)
     path = f"/admin/registry/dockerregistry/{registry.pk}/change/"
 
     def rights() -> set[tuple[str, str, frozenset[str]]]:
@@ -615,7 +615,7 @@ def test_all_rights_of_a_registry_are_edited_on_its_page(server: Server, ada: Br
     rows = {
         "form-TOTAL_FORMS": "3",
         "form-0-repository": "family/*",
-        "form-0-user": "ZOE",
+        "form-0-user": "ZITA",
         "form-0-may_pull": "on",
         "form-0-may_push": "on",
         "form-1-repository": "family/*",
@@ -626,19 +626,19 @@ def test_all_rights_of_a_registry_are_edited_on_its_page(server: Server, ada: Br
     }
     assert save(ada, path, **rows).status_code == 302
     assert rights() == {
-        ("family/*", "zoe", frozenset({"pull", "push"})),
+        ("family/*", "zita", frozenset({"pull", "push"})),
         ("family/*", "builders", frozenset({"pull"})),
         ("public/app", "", frozenset({"pull"})),
     }
     moved = {"form-0-repository": "tools/*", "form-0-may_push": None, "form-2-DELETE": "on"}
     assert save(ada, path, **moved).status_code == 302
     assert rights() == {
-        ("tools/*", "zoe", frozenset({"pull"})),
+        ("tools/*", "zita", frozenset({"pull"})),
         ("family/*", "builders", frozenset({"pull"})),
     }
     for wrong, said in (
         ({"form-0-repository": "Not A Name"}, "in lower case"),
-        ({"form-0-user": "zoe", "form-0-group": str(group.pk)}, "make two of them"),
+        ({"form-0-user": "zita", "form-0-group": str(group.pk)}, "make two of them"),
     ):
         answer = save(ada, path, **wrong)
         assert answer.status_code == 200
