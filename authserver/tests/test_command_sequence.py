@@ -15,7 +15,7 @@ from authserver.oidc.models import Application
 from tests.command_line import Done, done, run
 from tests.processes import keep_secret
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 PASSWORD = keep_secret("password of the sequence")
 EXISTS = {"oauth2 create": 2, "serviceuser create": 1}  # of what is there; all others 0
 
