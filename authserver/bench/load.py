@@ -1,4 +1,4 @@
-"""Requests per second of 16 clients at two workers, beside a bare view's."""
+"""Requests per second of many clients at two workers, beside a bare view's."""
 
 import http.client
 import threading
@@ -6,16 +6,16 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from bench.questions import Made, exchange_code, open_http
-from bench.served import serve, serve_bare
+from bench.questions import DOCKER, Made, exchange_code, open_http
+from bench.served import basic, serve, serve_bare
 
 PORT, BARE_PORT = 18000, 18001
-CLIENTS, SECONDS = 16, 5.0
+SECONDS = 5.0
 
 
-def rate(port: int, path: str, headers: Mapping[str, str]) -> float:
-    """Answers per second that 16 clients get, each over a connection of its own."""
-    done, errors = [0] * CLIENTS, []
+def rate(port: int, path: str, headers: Mapping[str, str], clients: int) -> float:
+    """Answers per second that so many clients get, each over a connection of its own."""
+    done, errors = [0] * clients, []
     until = time.monotonic() + SECONDS
 
     def ask(mine: int) -> None:
@@ -28,7 +28,7 @@ def rate(port: int, path: str, headers: Mapping[str, str]) -> float:
                 errors.append(answer.status)
             done[mine] += 1
 
-    threads = [threading.Thread(target=ask, args=(number,)) for number in range(CLIENTS)]
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(clients)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -44,15 +44,17 @@ def measure_load(made: Made, **settings: Any) -> None:
         code = made.client.codes[-1]
         found = exchange_code(open_http(f"http://localhost:{PORT}"), made.client, code)
         bearer = {"Authorization": f"Bearer {found['access_token']}"}
-        bare = rate(BARE_PORT, "/bare/", {})
-        print(f"\n{CLIENTS} clients, 2 workers: requests per second, of a bare view's {bare:.0f}")
-        for path, headers in (
-            ("/.well-known/openid-configuration", {}),
-            ("/o2/jwks/", {}),
-            ("/o2/userinfo/", bearer),
+        docker = basic(made.service_user, made.service_password)
+        print("\nat 2 workers          clients   requests a second   of a bare view's")
+        for name, path, headers, clients, beside in (
+            ("discovery", "/.well-known/openid-configuration", {}, 16, "bare"),
+            ("JWKS", "/o2/jwks/", {}, 16, "bare"),
+            ("userinfo", "/o2/userinfo/", bearer, 16, "bare"),
+            ("Docker token", DOCKER, docker, 32, "signature"),
         ):
-            one = rate(PORT, path, headers)
-            print(f"{path:34}{one:6.0f}{one / bare:8.2f}")
+            ours = rate(PORT, path, headers, clients)
+            theirs = rate(BARE_PORT, f"/{beside}/", {}, clients)
+            print(f"{name:22}{clients:7}{ours:20.0f}{ours / theirs:10.2f} ({beside}: {theirs:.0f})")
     finally:
         for server in servers:
             server.stop()

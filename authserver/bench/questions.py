@@ -15,6 +15,7 @@ CALLBACK = "https://app.example.org/callback"
 VERIFIER = "v" * 43
 SCOPE = "openid profile offline_access"
 PASSWORD = "a long password"
+DOCKER = "/docker/token/?service=r&scope=repository:maria/app:pull,push"
 TOKEN = "t" * 16  # of `/checkpassword/` without a password
 
 
@@ -170,7 +171,6 @@ def other_questions(http: httpx.Client, made: Made) -> dict[str, Ask]:
     bearer = {"Authorization": f"Bearer {TOKEN}"}
     login = {"username": made.service_user, "password": made.service_password}
     header = basic(made.service_user, made.service_password)
-    scope = "service=r&scope=repository:maria/app:pull,push"
     cookie = {"Cookie": f"authserver={made.cookie}"}
     return {
         "discovery": lambda: check(http.get("/.well-known/openid-configuration")),
@@ -179,8 +179,6 @@ def other_questions(http: httpx.Client, made: Made) -> dict[str, Ask]:
         "/checkpassword/, no password": lambda: check(
             http.post("/checkpassword/", json={"username": "maria"}, headers=bearer)
         ),
-        "Docker token, service user": lambda: check(
-            http.get(f"/docker/token/?{scope}", headers=header)
-        ),
+        "Docker token, service user": lambda: check(http.get(DOCKER, headers=header)),
         "page of a user's applications": lambda: check(http.get("/", headers=cookie)),
     }
