@@ -978,7 +978,7 @@ class Turns:
                 try:
                     if not step.admit():
                         continue
-                except Error as error:
+                except Exception as error:  # noqa: BLE001 - `ask` raises it again
                     gate.lanes[step.preferred].remove(question)
                     question.end(None, error)
                     continue
@@ -1014,7 +1014,10 @@ class Turns:
                     self.wake()
                     return
                 gate.running.remove(question)
-                question.step.settle(result)
+                try:
+                    question.step.settle(result)
+                except Exception as raised:  # noqa: BLE001 - as above
+                    error = raised
                 if error:
                     question.end(None, error)
                 else:

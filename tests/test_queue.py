@@ -342,6 +342,29 @@ def test_a_step_that_raises_gives_back_its_turn(at_once: threading.Event) -> Non
     assert place.order == ["right"]
 
 
+@pytest.mark.parametrize("rule", ["admit", "settle"])
+def test_a_rule_that_fails_is_told_to_the_asker_and_gives_back_the_turn(
+    rule: str, at_once: threading.Event
+) -> None:
+    """As where there is no memory left: nobody waits for ever, and no thread is lost."""
+
+    def fail(*_: object) -> bool:
+        raise MemoryError
+
+    place = Place()
+    rules: dict[str, Any] = {rule: fail}
+
+    def steps() -> main.Steps:
+        yield main.Step(place.gate, lambda: None, **rules)
+
+    for _ in range(3):
+        with pytest.raises(MemoryError):
+            place.turns.ask(steps())
+    place.ask("right", at_once)
+    place.join()
+    assert (place.order, place.turns.threads) == (["right"], 1)
+
+
 def test_a_question_goes_from_step_to_step_in_one_thread_while_nobody_else_asks() -> None:
     """To hand it on would cost more than the step, and another's thread none at all."""
     first, second = main.Gate("first", 1), main.Gate("second", 1)

@@ -27,6 +27,12 @@ def test_readme_has_the_table_of_settings() -> None:
     assert "\n".join(lines) + "\n" in README
 
 
+def test_the_container_gets_every_setting_that_makes_sense_there() -> None:
+    passed = re.findall(r"(?m)^    ([A-Z_]+): ", (HERE / "docker-compose.yml").read_text())
+    inside = {"HOST", "PORT", "DATA_DIR", "UGOS_AUTH_PROXY_TOKEN"}  # the last is in a file
+    assert {setting.name for setting in SETTINGS} - inside <= set(passed)
+
+
 def test_readme_names_only_commands_that_there_are() -> None:
     code = re.findall(r"```sh\n(.*?)```|`([^`\n]+)`", README, re.DOTALL)
     lines = "\n".join(block or inline for block, inline in code)

@@ -88,8 +88,9 @@ def test_the_token_is_what_the_registry_reads(server: Server) -> None:
     assert body["issued_at"].endswith("Z")
     header = jwt.get_unverified_header(body["token"])
     with server.database():
-        pem = keys.signing_key(DockerRegistry.objects.get(client_id=FAMILY)).certificate
-    certificate = x509.load_pem_x509_certificate(pem.encode())
+        signs = keys.signing_key(FAMILY)
+    assert signs
+    certificate = x509.load_pem_x509_certificate(signs.certificate.encode())
     key = certificate.public_key()
     assert isinstance(key, RSAPublicKey)
     found = jwt.decode(body["token"], key, algorithms=["RS256"], audience=FAMILY)
@@ -295,7 +296,7 @@ def test_a_service_user_s_token_is_its_owner_s_and_ends_with_it(server: Server) 
 def test_a_rotated_key_stays_in_the_bundle_until_its_tokens_have_ended(server: Server) -> None:
     with server.database():
         registry = DockerRegistry.objects.get(client_id=FAMILY)
-        old = keys.signing_key(registry)
+        old = registry.keys.get()
         new = keys.make_key(registry)
         assert keys.certificates(registry) == new.certificate + old.certificate
         RegistryKey.objects.filter(pk=old.pk).update(ended_at=old.created_at.replace(year=2020))

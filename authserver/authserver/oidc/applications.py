@@ -15,6 +15,7 @@ from authserver.audit.record import record
 from authserver.oidc.models import Application
 from authserver.oidc.redirects import origin_of
 from authserver.oidc.scopes import held_by
+from authserver.queries import one
 
 # the grant types that an application can have, as commands call them, and their fields
 GRANT_TYPES = {
@@ -129,7 +130,7 @@ def by_client_id(client_id: str, rows: "QuerySet[Application] | None" = None) ->
     if not client_id.isascii() or not client_id.isalnum():
         return None
     among = Application.objects.all() if rows is None else rows
-    return next(iter(among.filter(client_id=client_id)), None)
+    return one(among.filter(client_id=client_id))
 
 
 def find_application(client: str) -> Application | None:

@@ -31,6 +31,7 @@ from authserver.oidc.scopes import (
     some,
 )
 from authserver.oidc.standing import counts
+from authserver.queries import one
 from authserver.waits import Results
 
 ACCESS_SECONDS = 3600
@@ -134,7 +135,7 @@ def exchange_code(application: Application, given: Exchange, results: Results) -
     """The answer to a code; raises OAuthError. One that fails leaves the code as it is."""
     now = timezone.now()
     found = GRANTS.filter(code_digest=digest_of(given.code), application=application)
-    grant = next(iter(found), None)
+    grant = one(found)
     if grant is None:
         raise no_grant("The code is unknown, or it is another client's.")
     grant.application = application
@@ -248,7 +249,7 @@ ROWS = Token.objects.select_related("grant__user", "grant__session", "grant__app
 
 def find(token: str, kind: str = "", application: Application | None = None) -> Token | None:
     """The row of a token whose grant exists, used or expired ones too; None where there is none."""
-    row = next(iter(ROWS.filter(digest=digest_of(token))), None)
+    row = one(ROWS.filter(digest=digest_of(token)))
     if row is None or (kind and row.kind != kind):
         return None
     if application and row.grant.application_id != application.pk:

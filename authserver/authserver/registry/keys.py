@@ -36,11 +36,7 @@ def make_key(registry: DockerRegistry) -> RegistryKey:
         )
 
 
-def signing_key(registry: DockerRegistry) -> RegistryKey:
-    return registry.keys.get(ended_at=None)
-
-
-def find_signing_key(client_id: str) -> RegistryKey | None:
+def signing_key(client_id: str) -> RegistryKey | None:
     """The key that signs for the registry with that client id, with the registry and its domain."""
     if "\0" in client_id:  # PostgreSQL refuses to look for one
         return None
@@ -63,7 +59,7 @@ def certificates(registry: DockerRegistry) -> str:
 
 def key_pair(client_id: str) -> tuple[str, str] | None:
     """The public key and the certificates of the registry with that client id, in PEM."""
-    key = find_signing_key(client_id)
+    key = signing_key(client_id)
     if key is None:
         return None
     return signing.public_pem(key.private_key), certificates(key.registry)

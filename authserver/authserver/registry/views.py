@@ -20,7 +20,7 @@ from authserver.accounts.models import ServiceUser, User
 from authserver.accounts.standing import NasUnreachable, still_good
 from authserver.http import client
 from authserver.registry import rights, tokens
-from authserver.registry.keys import find_signing_key
+from authserver.registry.keys import signing_key
 from authserver.registry.models import DockerRegistry
 from authserver.registry.scopes import parse_scopes
 from authserver.waits import leave_after, results_of
@@ -49,7 +49,7 @@ def token(request: HttpRequest) -> HttpResponse:
     """A token with what is asked for and is allowed."""
     asked = request.POST if request.method == "POST" else request.GET
     try:
-        key = find_signing_key(asked.get("service", ""))
+        key = signing_key(asked.get("service", ""))
         if key is None:
             raise Refused(400, "Unknown service: it is the client id of a registry")
         registry = key.registry

@@ -121,7 +121,7 @@ def test_an_administrator_lists_the_catalogue_with_dxf(place: Place) -> None:
 def expired(place: Place, name: str, repo: str) -> str:
     """A token as one that was made a quarter of an hour ago."""
     with place.server.database():
-        key, user = keys.find_signing_key(SERVICE), User.objects.get(identifier=name)
+        key, user = keys.signing_key(SERVICE), User.objects.get(identifier=name)
         assert key
         access = [{"type": "repository", "name": repo, "actions": ["pull", "push"]}]
         then = datetime.datetime.now().timestamp() - 900
