@@ -134,10 +134,14 @@ def test_without_memory_nothing_false_is_said(start: Start) -> None:
         service.process.pid,
         (2**20, resource.RLIM_INFINITY),
     )  # less than it has: not a page more
-    with under_load(service) as load:
+    with Load(service, mixed(service)) as load:
+        load.next()
         before = resource.prlimit(pid, resource.RLIMIT_AS, limits)
         assert ("right", UNAVAILABLE) in load.next(1)
-        resource.prlimit(pid, resource.RLIMIT_AS, before)
+    # no login is under way: memory is looked for after PAM has refused one (SECURITY.md)
+    resource.prlimit(pid, resource.RLIMIT_AS, before)
+    with under_load(service) as load:
+        assert load.next() == ALL_TRUE
 
 
 # --- PAM ---------------------------------------------------------------------------------------
